@@ -1,0 +1,12 @@
+//! Ground: what every other crate may say: 'the user is wrong', and what a condition becomes next.
+//!
+//! ```text
+//!  domain ──▶ Refusal ──▶ Draft ──▶ settle ──▶ status.conditions
+//! ```
+//!
+//! Invariants: nothing here reads a clock, a cluster or the environment; equal input gives equal output.
+
+pub mod condition;
+mod refusal;
+
+pub use refusal::Refusal;
