@@ -1,0 +1,193 @@
+//! `Cluster`: everything that is decided on, as plain data.
+//!
+//! ```text
+//!  Services, EgressNetworks, routes, ServiceProfiles, Servers, policies, Mesh ─▶ Cluster ─▶ enact │ explain │ lint │ diff
+//! ```
+//!
+//! It may hold a whole cluster or the part that matters: what is not in it does not exist.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use trellis_api::ResiliencePolicy;
+use trellis_bindings::{
+    gateway::{GrpcRoute, HttpRoute},
+    linkerd::{
+        ServiceProfile,
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+    },
+};
+
+use crate::{Mesh, PolicyName, annotations::Place, attach::Target, route::Route};
+
+/// A cluster, or the part of it that matters.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// The Linkerd that is installed.
+    pub mesh: Mesh,
+    /// Versions of the Gateway API that the API server serves.
+    pub gateway: Gateway,
+    /// Services.
+    pub services: Vec<Service>,
+    /// Routes for HTTP.
+    pub http_routes: Vec<HttpRoute>,
+    /// Routes for gRPC.
+    pub grpc_routes: Vec<GrpcRoute>,
+    /// Legacy profiles.
+    pub profiles: Vec<ServiceProfile>,
+    /// Destinations outside the cluster.
+    pub egress_networks: Vec<EgressNetwork>,
+    /// Ports of pods, as their own proxies see them.
+    pub servers: Vec<Server>,
+    /// Rate limits.
+    pub rate_limits: Vec<HttpLocalRateLimitPolicy>,
+    /// Policies.
+    pub policies: Vec<ResiliencePolicy>,
+}
+
+/// Versions of the routes that the API server serves, such as `v1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gateway {
+    /// Of `HTTPRoute`; empty: the kind is not installed.
+    pub http: BTreeSet<String>,
+    /// Of `GRPCRoute`; empty: the kind is not installed.
+    pub grpc: BTreeSet<String>,
+}
+
+impl Default for Gateway {
+    /// The standard channel of version 1.4.
+    fn default() -> Self {
+        Self {
+            http: ["v1", "v1beta1"].map(str::to_owned).into(),
+            grpc: BTreeSet::from(["v1".to_owned()]),
+        }
+    }
+}
+
+impl Gateway {
+    /// Whether Linkerd sees routes of this place: until 2.17 it read `v1beta1` and `v1alpha2`, since then `v1`.
+    #[must_use]
+    pub fn seen(&self, place: Place, mesh: &Mesh) -> bool {
+        let newer = mesh.version.at_least(2, 18);
+        match place {
+            Place::HttpRoute => self.http.contains(if newer { "v1" } else { "v1beta1" }),
+            Place::GrpcRoute => self.grpc.contains(if newer { "v1" } else { "v1alpha2" }),
+            Place::Service | Place::EgressNetwork => true,
+        }
+    }
+}
+
+impl Cluster {
+    /// A cluster with nothing but a Linkerd, and the routes of the Gateway API 1.4.
+    #[must_use]
+    pub fn of(mesh: Mesh) -> Self {
+        Self {
+            mesh,
+            gateway: Gateway::default(),
+            services: Vec::new(),
+            http_routes: Vec::new(),
+            grpc_routes: Vec::new(),
+            profiles: Vec::new(),
+            egress_networks: Vec::new(),
+            servers: Vec::new(),
+            rate_limits: Vec::new(),
+            policies: Vec::new(),
+        }
+    }
+
+    /// The Service of this name.
+    #[must_use]
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        self.services
+            .iter()
+            .find(|service| service.namespace().as_deref() == Some(namespace) && service.name_any() == name)
+    }
+
+    /// The EgressNetwork of this name.
+    #[must_use]
+    pub fn egress_network(&self, namespace: &str, name: &str) -> Option<&EgressNetwork> {
+        self.egress_networks
+            .iter()
+            .find(|network| network.namespace().as_deref() == Some(namespace) && network.name_any() == name)
+    }
+
+    /// The Server of this name.
+    #[must_use]
+    pub fn server(&self, namespace: &str, name: &str) -> Option<&Server> {
+        self.servers
+            .iter()
+            .find(|server| server.namespace().as_deref() == Some(namespace) && server.name_any() == name)
+    }
+
+    /// All routes, in the order of the lists.
+    pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
+        let http = self.http_routes.iter().map(Route::Http);
+        http.chain(self.grpc_routes.iter().map(Route::Grpc))
+    }
+
+    /// The profiles that bear the name of this Service.
+    #[must_use]
+    pub fn profiles_of(&self, service: &Service) -> Vec<&ServiceProfile> {
+        let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
+        let name = format!("{name}.{namespace}.svc.{}", self.mesh.cluster_domain);
+        self.profiles
+            .iter()
+            .filter(|profile| profile.name_any() == name)
+            .collect()
+    }
+
+    /// The policy of this name.
+    #[must_use]
+    pub fn policy(&self, name: &PolicyName) -> Option<&ResiliencePolicy> {
+        self.policies.iter().find(|policy| PolicyName::of(policy) == *name)
+    }
+
+    /// The policies as candidates for [`crate::attach::winners`].
+    #[must_use]
+    pub fn candidates(&self) -> Vec<&ResiliencePolicy> {
+        self.policies.iter().collect()
+    }
+
+    /// A Service as a target.
+    #[must_use]
+    pub fn service_target(service: &Service) -> Target {
+        Target {
+            labels: service.labels().clone(),
+            ..Target::new(
+                Place::Service,
+                &service.namespace().unwrap_or_default(),
+                &service.name_any(),
+            )
+        }
+    }
+
+    /// A route as a target, with the parents in its own namespace that exist here.
+    #[must_use]
+    pub fn route_target(&self, route: Route<'_>) -> Target {
+        let namespace = route.namespace();
+        let services = self
+            .services
+            .iter()
+            .filter(|service| service.namespace().unwrap_or_default() == namespace)
+            .filter(|service| {
+                let attached = |parent| route.is_parent(parent, "Service", &namespace, &service.name_any());
+                route.parents().iter().any(attached)
+            })
+            .map(Self::service_target);
+        let networks = self
+            .egress_networks
+            .iter()
+            .filter(|network| network.namespace().unwrap_or_default() == namespace)
+            .filter(|network| {
+                let attached = |parent| route.is_parent(parent, "EgressNetwork", &namespace, &network.name_any());
+                route.parents().iter().any(attached)
+            })
+            .map(|network| Target::new(Place::EgressNetwork, &namespace, &network.name_any()));
+        Target {
+            parents: services.chain(networks).collect(),
+            owner: route.owner(),
+            ..Target::new(route.place(), &namespace, &route.name())
+        }
+    }
+}

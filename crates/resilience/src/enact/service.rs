@@ -1,0 +1,156 @@
+//! A policy for a whole Service of its namespace: annotations on the Service, and a rate limit beside it.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Resource as _, ResourceExt as _};
+use trellis_api::{ResiliencePolicy, Section};
+use trellis_core::Refusal;
+
+use super::{Enacted, Standing};
+use crate::{
+    Cluster, Reason,
+    annotations::{self, Place},
+    effect::Protocol,
+    owner, ratelimit,
+    served::{Served, route_retry, rule_timeouts, served},
+    siblings, target,
+};
+
+pub(super) fn enact(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) -> Enacted {
+    let at = Cluster::service_target(service);
+    let mut enacted = Enacted::at(at.clone());
+    let won = enacted.contest(policy, &at, cluster);
+    if won.contains(&Section::RateLimit) {
+        limit(&mut enacted, policy, service, cluster);
+    }
+
+    let outbound: Vec<Section> = enacted
+        .acting(policy)
+        .into_iter()
+        .filter(|section| *section != Section::RateLimit)
+        .collect();
+    if outbound.is_empty() {
+        return enacted;
+    }
+    let port = policy.spec.target_ref.as_ref().and_then(|target| target.port);
+    let effective = match target::check(service, port, &cluster.profiles_of(service), &cluster.mesh) {
+        Ok(effective) => effective,
+        Err(refusal) => {
+            for section in outbound {
+                enacted.inert(section, refusal.clone());
+            }
+            return enacted;
+        }
+    };
+    let manager = owner::manager(policy);
+    for section in outbound {
+        let version = &cluster.mesh.version;
+        let written = annotations::section(&policy.spec, section, Place::Service, version);
+        let beside = written.and_then(|written| {
+            siblings::check(&written, service.meta(), &manager, Place::Service, version)?;
+            Ok(written)
+        });
+        match beside {
+            Ok(mut written) => enacted.annotations.append(&mut written),
+            Err(refusal) => enacted.inert(section, refusal),
+        }
+    }
+
+    let client = service.namespace().unwrap_or_default();
+    let acting: Vec<Served<'_>> = effective
+        .ports
+        .iter()
+        .filter(|listed| port.is_none_or(|port| i32::from(port) == **listed))
+        .filter_map(|listed| served(cluster, service, u16::try_from(*listed).ok()?, &client).ok())
+        .collect();
+    routes(&mut enacted, policy, &acting, cluster);
+    enacted
+        .notes
+        .extend(effective.inert.iter().map(|inert| format!("not on it: {inert}")));
+    enacted.notes.extend(effective.notes);
+    enacted.ports = effective.ports;
+    enacted
+}
+
+fn limit(enacted: &mut Enacted, policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) {
+    match ratelimit::limit(policy, service, cluster) {
+        Ok(None) => {}
+        Ok(Some(limit)) => {
+            if let Err(refusal) = ratelimit::accepted(&limit, cluster) {
+                let standing = if refusal.reason == Reason::RateLimitPending.as_str() {
+                    Standing::Pending(refusal)
+                } else {
+                    Standing::Inert(refusal)
+                };
+                enacted.sections.insert(Section::RateLimit, standing);
+            }
+            enacted.notes.extend(limit.notes.iter().cloned());
+            enacted.limit = Some(limit);
+        }
+        Err(refusal) => enacted.inert(Section::RateLimit, refusal),
+    }
+}
+
+/// What routes leave of the Service's retries and timeouts. A block of a route's own replaces the Service's.
+fn routes(enacted: &mut Enacted, policy: &ResiliencePolicy, acting: &[Served<'_>], cluster: &Cluster) {
+    let mut own = BTreeSet::new();
+    let (mut retried, mut timed) = (acting.is_empty(), acting.is_empty());
+    for served in acting {
+        retried |= served.routes.is_empty();
+        timed |= served.routes.is_empty();
+        for route in &served.routes {
+            let rules = rule_timeouts(*route, cluster);
+            let own_timeouts = rules.iter().all(|(timeouts, _)| !timeouts.is_empty());
+            let own_retry = route_retry(*route).is_some();
+            retried |= !own_retry && !rules.is_empty();
+            timed |= !own_timeouts;
+            if own_retry || own_timeouts {
+                own.insert(format!("{} sets its own for its requests", route.full_name()));
+            }
+        }
+    }
+    let shadowed = |section: &str| -> Refusal {
+        Reason::ShadowedByRoutes
+            .refuse(format!(
+                "every route of the Service sets its own {section}, and Linkerd ignores the Service's"
+            ))
+            .field(format!("spec.{section}"))
+            .hint("make a policy for the routes, with targetRef.kind HTTPRoute or GRPCRoute")
+    };
+    let acts = enacted.acting(policy);
+    if acts.contains(&Section::Retry) {
+        if !retried {
+            enacted.inert(Section::Retry, shadowed("retry"));
+        } else if let Some(refusal) = grpc(policy, acting) {
+            enacted.inert(Section::Retry, refusal);
+        }
+    }
+    if acts.contains(&Section::Timeout) && !timed {
+        enacted.inert(Section::Timeout, shadowed("timeout"));
+    }
+    enacted.notes.extend(own);
+}
+
+/// Statuses of gRPC count only where a route for gRPC is served, and then those of HTTP do not.
+fn grpc(policy: &ResiliencePolicy, acting: &[Served<'_>]) -> Option<Refusal> {
+    let codes = policy.spec.retry.as_ref()?.retryable_grpc_codes.is_some();
+    let served = |protocol| acting.iter().any(|served| served.protocol == protocol);
+    if codes && !served(Protocol::Grpc) {
+        return Some(
+            Reason::GrpcNeedsGRPCRoute
+                .refuse("no GRPCRoute is attached to the Service, without which Linkerd retries on no gRPC status")
+                .field("spec.retry.retryableGrpcCodes")
+                .hint("attach a GRPCRoute, or list grpc routes in the policy; retries of HTTP are in force"),
+        );
+    }
+    if !codes && !acting.is_empty() && !served(Protocol::Http) {
+        return Some(
+            Reason::GrpcNeedsGRPCRoute
+                .refuse("GRPCRoutes make the Service serve gRPC only, where statuses of HTTP do not count")
+                .field("spec.retry.retryableGrpcCodes")
+                .hint("list the gRPC statuses to retry on"),
+        );
+    }
+    None
+}

@@ -1,0 +1,119 @@
+//! The condition of a profile's route as matches of a policy: any of them.
+
+use serde_json::{Map, Value, json};
+
+/// Matches, any of which must fit; or why there are none.
+pub(super) fn matches(condition: &Value) -> Result<Vec<Value>, String> {
+    let fields = condition.as_object().ok_or("it has no condition")?;
+    let mut all = vec![Map::new()];
+    for (name, value) in fields {
+        let alternatives = match name.as_str() {
+            "method" => vec![single("method", json!(value))],
+            "pathRegex" => vec![single("path", path(value.as_str().unwrap_or_default()))],
+            "any" => value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(matches)
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .flatten()
+                .filter_map(|found| found.as_object().cloned())
+                .collect(),
+            "all" => {
+                for part in value.as_array().into_iter().flatten() {
+                    let part = matches(part)?;
+                    let part: Vec<_> = part.iter().filter_map(|found| found.as_object().cloned()).collect();
+                    all = product(&all, &part)?;
+                }
+                continue;
+            }
+            other => return Err(format!("its condition {other} has no counterpart")),
+        };
+        all = product(&all, &alternatives)?;
+    }
+    Ok(all.into_iter().map(Value::Object).collect())
+}
+
+fn single(name: &str, value: Value) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert(name.into(), value);
+    fields
+}
+
+/// Every pair of both, together.
+fn product(a: &[Map<String, Value>], b: &[Map<String, Value>]) -> Result<Vec<Map<String, Value>>, String> {
+    let mut both = Vec::new();
+    for left in a {
+        for right in b {
+            let mut merged = left.clone();
+            for (name, value) in right {
+                if merged.get(name).is_some_and(|there| there != value) {
+                    return Err(format!("its condition asks for two values of {name} at once"));
+                }
+                merged.insert(name.clone(), value.clone());
+            }
+            both.push(merged);
+        }
+    }
+    Ok(both)
+}
+
+/// A profile's expressions are for the whole path. One without special characters is a path.
+fn path(expression: &str) -> Value {
+    let bare = expression.strip_prefix('^').unwrap_or(expression);
+    let bare = bare.strip_suffix('$').unwrap_or(bare);
+    match literal(bare) {
+        Some(path) if path.starts_with('/') => json!({"type": "Exact", "value": path}),
+        _ => json!({"type": "RegularExpression", "value": format!("^(?:{bare})$")}),
+    }
+}
+
+/// The text that an expression without special characters stands for.
+fn literal(expression: &str) -> Option<String> {
+    let mut text = String::new();
+    let mut characters = expression.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => text.push(characters.next().filter(|escaped| ".-/_~".contains(*escaped))?),
+            '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | '^' | '$' => return None,
+            other => text.push(other),
+        }
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("/cart", json!({"type": "Exact", "value": "/cart"}))]
+    #[case("^/cart\\.json$", json!({"type": "Exact", "value": "/cart.json"}))]
+    #[case("/items/[^/]*", json!({"type": "RegularExpression", "value": "^(?:/items/[^/]*)$"}))]
+    #[case(".*", json!({"type": "RegularExpression", "value": "^(?:.*)$"}))]
+    fn a_path_is_whole(#[case] expression: &str, #[case] expected: Value) {
+        assert_eq!(path(expression), expected);
+    }
+
+    #[rstest]
+    #[case(json!({"method": "GET", "pathRegex": "/"}), json!([{"method": "GET", "path": {"type": "Exact", "value": "/"}}]))]
+    #[case(json!({"any": [{"method": "GET"}, {"method": "PUT"}]}), json!([{"method": "GET"}, {"method": "PUT"}]))]
+    #[case(
+        json!({"all": [{"pathRegex": "/a"}, {"any": [{"method": "GET"}, {"method": "PUT"}]}]}),
+        json!([{"method": "GET", "path": {"type": "Exact", "value": "/a"}}, {"method": "PUT", "path": {"type": "Exact", "value": "/a"}}]),
+    )]
+    fn a_condition_becomes_matches(#[case] condition: Value, #[case] expected: Value) {
+        assert_eq!(json!(matches(&condition).unwrap()), expected);
+    }
+
+    #[rstest]
+    #[case(json!({"not": {"method": "GET"}}), "not")]
+    #[case(json!({"all": [{"method": "GET"}, {"method": "PUT"}]}), "two values of method")]
+    #[case(json!(null), "no condition")]
+    fn what_cannot_be_said_is_told(#[case] condition: Value, #[case] words: &str) {
+        assert!(matches(&condition).unwrap_err().contains(words));
+    }
+}

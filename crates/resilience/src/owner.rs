@@ -1,0 +1,97 @@
+//! Who wrote an annotation: what `managedFields` say.
+//!
+//! What is written on behalf of a policy carries the manager `trellis-resilience/<namespace>/<policy>`, or
+//! `trellis-resilience/<uid>` where that would be too long for the API server.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube::ResourceExt as _;
+use trellis_api::ResiliencePolicy;
+
+use crate::PolicyName;
+
+/// Prefix of the field managers of policies.
+const PREFIX: &str = "trellis-resilience/";
+
+/// Longest name of a field manager that the API server takes.
+const LIMIT: usize = 128;
+
+/// The field manager of what is written on behalf of a policy.
+#[must_use]
+pub fn manager(policy: &ResiliencePolicy) -> String {
+    let full = format!(
+        "{PREFIX}{}/{}",
+        policy.namespace().unwrap_or_default(),
+        policy.name_any()
+    );
+    if full.len() <= LIMIT {
+        return full;
+    }
+    format!("{PREFIX}{}", policy.uid().unwrap_or_default())
+}
+
+/// The annotations that were written on behalf of the policy.
+#[must_use]
+pub fn written<'a>(meta: &'a ObjectMeta, policy: &ResiliencePolicy) -> BTreeSet<&'a str> {
+    let manager = manager(policy);
+    let entries = meta.managed_fields.iter().flatten();
+    entries.filter(|entry| is(entry, &manager)).flat_map(keys).collect()
+}
+
+/// The policies on whose behalf an annotation was written, as far as they are among `policies` or their manager names
+/// them; in the order of `managedFields`.
+#[must_use]
+pub fn policies_of(meta: &ObjectMeta, key: &str, policies: &[ResiliencePolicy]) -> Vec<PolicyName> {
+    let entries = meta.managed_fields.iter().flatten();
+    entries
+        .filter(|entry| keys(entry).any(|owned| owned == key))
+        .filter_map(|entry| entry.manager.as_deref()?.strip_prefix(PREFIX))
+        .filter_map(|name| match name.split_once('/') {
+            Some((namespace, name)) => Some(PolicyName::new(namespace, name)),
+            None => policies
+                .iter()
+                .find(|policy| policy.uid().as_deref() == Some(name))
+                .map(PolicyName::of),
+        })
+        .collect()
+}
+
+/// Whether only policies wrote this annotation.
+#[must_use]
+pub fn only_policies(meta: &ObjectMeta, key: &str) -> bool {
+    let mut owners = meta
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| keys(entry).any(|owned| owned == key))
+        .map(|entry| {
+            entry
+                .manager
+                .as_deref()
+                .is_some_and(|manager| manager.starts_with(PREFIX))
+        })
+        .peekable();
+    owners.peek().is_some() && owners.all(|ours| ours)
+}
+
+/// Whether a manager writes on behalf of policies.
+pub(crate) fn is_policys(manager: &str) -> bool {
+    manager.starts_with(PREFIX)
+}
+
+pub(crate) fn is(entry: &ManagedFieldsEntry, manager: &str) -> bool {
+    entry.manager.as_deref() == Some(manager)
+}
+
+/// The annotation keys of one entry of `managedFields`.
+pub(crate) fn keys(entry: &ManagedFieldsEntry) -> impl Iterator<Item = &str> {
+    let fields = entry
+        .fields_v1
+        .as_ref()
+        .and_then(|fields| fields.0.get("f:metadata")?.get("f:annotations")?.as_object());
+    fields
+        .into_iter()
+        .flat_map(|fields| fields.keys())
+        .filter_map(|field| field.strip_prefix("f:"))
+}

@@ -1,0 +1,232 @@
+//! The cluster as it would be: what every policy does in it, done.
+//!
+//! ```text
+//!  Cluster ─▶ enact each policy ─▶ every manager lets go ─▶ every manager writes ─▶ Cluster
+//! ```
+//!
+//! It does what the API server does with applies of each policy's own manager: a key stays as long as somebody owns it,
+//! and a value of another owner is not overwritten. A route that does not exist yet is taken to be accepted.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, OwnerReference};
+use kube::ResourceExt as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+use trellis_api::ResiliencePolicy;
+use trellis_bindings::gateway::{Condition, GrpcRoute, HttpRoute, ParentRef, RouteParentStatus, RouteStatus};
+
+use crate::{
+    Cluster, PolicyName,
+    annotations::{Annotations, Place},
+    enact::enact,
+    owner,
+    route::{Built, CONTROLLER, Route},
+};
+
+/// A value of somebody else that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// The policy that wants another value.
+    pub policy: PolicyName,
+    /// The object, as `Kind namespace/name`.
+    pub object: String,
+    /// The annotation.
+    pub key: &'static str,
+    /// The value that stays.
+    pub value: String,
+}
+
+/// The cluster as it would be once every policy is applied, and what could not be.
+#[must_use]
+pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
+    let mut after = cluster.clone();
+    let mut writes = Vec::new();
+    let mut routes = Vec::new();
+    let alive = |policy: &&ResiliencePolicy| policy.metadata.deletion_timestamp.is_none() && !policy.spec.suspend;
+    for policy in cluster.policies.iter().filter(alive) {
+        for enacted in enact(policy, cluster).targets {
+            if !enacted.annotations.is_empty() {
+                let at = (enacted.target.place, enacted.target.namespace, enacted.target.name);
+                writes.push((policy, at, enacted.annotations));
+            }
+            routes.extend(enacted.routes.into_iter().map(|route| (policy, route)));
+        }
+    }
+    let suspended: Vec<String> = cluster
+        .policies
+        .iter()
+        .filter(|policy| policy.spec.suspend)
+        .map(owner::manager)
+        .collect();
+
+    let own = |route: Route<'_>| route.owner().is_some_and(|owner| !is_suspended(cluster, &owner));
+    after.http_routes.retain(|route| !own(Route::Http(route)));
+    after.grpc_routes.retain(|route| !own(Route::Grpc(route)));
+    for meta in metas(&mut after) {
+        release(meta.1, |manager| {
+            owner::is_policys(manager) && !suspended.iter().any(|name| name == manager)
+        });
+    }
+    let mut conflicts = Vec::new();
+    for (policy, (place, namespace, name), annotations) in writes {
+        let found = metas(&mut after).find(|(at, meta)| {
+            *at == place && meta.namespace.as_ref() == Some(&namespace) && meta.name.as_ref() == Some(&name)
+        });
+        if let Some((_, meta)) = found {
+            let refused = write(meta, &owner::manager(policy), annotations);
+            conflicts.extend(refused.into_iter().map(|(key, value)| Conflict {
+                policy: PolicyName::of(policy),
+                object: format!("{place} {namespace}/{name}"),
+                key,
+                value,
+            }));
+        }
+    }
+    for (policy, built) in routes {
+        add(&mut after, cluster, policy, built);
+    }
+    (after, conflicts)
+}
+
+fn is_suspended(cluster: &Cluster, name: &PolicyName) -> bool {
+    cluster.policy(name).is_some_and(|policy| policy.spec.suspend)
+}
+
+/// The metadata of everything that policies write annotations to.
+fn metas(cluster: &mut Cluster) -> impl Iterator<Item = (Place, &mut ObjectMeta)> {
+    let services = cluster.services.iter_mut().map(|it| (Place::Service, &mut it.metadata));
+    let networks = cluster
+        .egress_networks
+        .iter_mut()
+        .map(|it| (Place::EgressNetwork, &mut it.metadata));
+    let http = cluster
+        .http_routes
+        .iter_mut()
+        .map(|it| (Place::HttpRoute, &mut it.metadata));
+    let grpc = cluster
+        .grpc_routes
+        .iter_mut()
+        .map(|it| (Place::GrpcRoute, &mut it.metadata));
+    services.chain(networks).chain(http).chain(grpc)
+}
+
+/// These managers own nothing any more; what nobody else owns goes.
+fn release(meta: &mut ObjectMeta, whose: impl Fn(&str) -> bool) {
+    let ours = |entry: &ManagedFieldsEntry| entry.manager.as_deref().is_some_and(&whose);
+    let entries = meta.managed_fields.take().unwrap_or_default();
+    let (gone, kept): (Vec<_>, Vec<_>) = entries.into_iter().partition(ours);
+    let owned = |key: &str| kept.iter().any(|entry| owner::keys(entry).any(|owned| owned == key));
+    if let Some(annotations) = &mut meta.annotations {
+        for key in gone.iter().flat_map(owner::keys).filter(|key| !owned(key)) {
+            annotations.remove(key);
+        }
+    }
+    meta.managed_fields = Some(kept).filter(|kept| !kept.is_empty());
+}
+
+/// An apply by one manager: what others own with another value stays, and is returned.
+fn write(meta: &mut ObjectMeta, manager: &str, annotations: Annotations) -> Vec<(&'static str, String)> {
+    let owned = |key: &str| {
+        let mut entries = meta.managed_fields.iter().flatten();
+        entries.any(|entry| owner::keys(entry).any(|owned| owned == key))
+    };
+    let unowned: serde_json::Map<String, Value> = meta
+        .annotations
+        .iter()
+        .flatten()
+        .filter(|(key, _)| !owned(key))
+        .map(|(key, _)| (format!("f:{key}"), json!({})))
+        .collect();
+    if !unowned.is_empty() {
+        // What nobody owns is given an owner, as the API server does on the first apply.
+        meta.managed_fields
+            .get_or_insert_default()
+            .push(entry("before-first-apply", "Update", &unowned));
+    }
+    let stored = meta.annotations.get_or_insert_default();
+    let mut conflicts = Vec::new();
+    let mut fields = serde_json::Map::new();
+    for (key, value) in annotations {
+        match stored.get(key) {
+            Some(theirs) if *theirs != value => {
+                conflicts.push((key, theirs.clone()));
+                continue;
+            }
+            _ => {}
+        }
+        stored.insert(key.into(), value);
+        fields.insert(format!("f:{key}"), json!({}));
+    }
+    meta.managed_fields
+        .get_or_insert_default()
+        .push(entry(manager, "Apply", &fields));
+    conflicts
+}
+
+fn entry(manager: &str, operation: &str, keys: &serde_json::Map<String, Value>) -> ManagedFieldsEntry {
+    let fields = json!({"f:metadata": {"f:annotations": keys}});
+    ManagedFieldsEntry {
+        manager: Some(manager.into()),
+        operation: Some(operation.into()),
+        fields_v1: Some(FieldsV1(fields)),
+        ..ManagedFieldsEntry::default()
+    }
+}
+
+fn add(after: &mut Cluster, before: &Cluster, policy: &ResiliencePolicy, built: Built) {
+    let name = built.as_route().full_name();
+    let own = PolicyName::of(policy);
+    let living = before.routes().find(|route| route.full_name() == name);
+    if living.is_some_and(|route| route.owner().as_ref() != Some(&own)) {
+        return;
+    }
+    let finish = |meta: &mut ObjectMeta| {
+        meta.owner_references = Some(vec![OwnerReference {
+            api_version: "resilience.trellis.dev/v1alpha1".into(),
+            kind: "ResiliencePolicy".into(),
+            name: policy.name_any(),
+            uid: policy.uid().unwrap_or_default(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }]);
+        meta.creation_timestamp = living.and_then(|route| route.meta().creation_timestamp.clone());
+        if let Some(stored) = meta.annotations.take() {
+            let written = crate::annotations::RETRY.iter().chain(&crate::annotations::TIMEOUTS);
+            let written = written
+                .filter_map(|key| Some((*key, stored.get(*key)?.clone())))
+                .collect();
+            write(meta, &owner::manager(policy), written);
+        }
+    };
+    let status = |parents: &[ParentRef]| RouteStatus {
+        parents: living.map_or_else(
+            || parents.iter().map(taken).collect(),
+            |route| route.verdicts().to_vec(),
+        ),
+    };
+    match built {
+        Built::Http(mut route) => {
+            finish(&mut route.metadata);
+            route.status = Some(status(&route.spec.parent_refs));
+            after.http_routes.push(HttpRoute { ..route });
+        }
+        Built::Grpc(mut route) => {
+            finish(&mut route.metadata);
+            route.status = Some(status(&route.spec.parent_refs));
+            after.grpc_routes.push(GrpcRoute { ..route });
+        }
+    }
+}
+
+/// What Linkerd would say of a parent that it serves.
+fn taken(parent: &ParentRef) -> RouteParentStatus {
+    RouteParentStatus {
+        parent_ref: parent.clone(),
+        controller_name: CONTROLLER.into(),
+        conditions: vec![Condition {
+            type_: "Accepted".into(),
+            status: "True".into(),
+            reason: Some("Accepted".into()),
+            message: None,
+        }],
+    }
+}

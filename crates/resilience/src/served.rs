@@ -1,0 +1,230 @@
+//! Which routes Linkerd serves at a port of a Service, for clients of one namespace.
+//!
+//! ```text
+//!  routes of the Service's and the client's namespace ─▶ seen ─▶ attached ─▶ accepted ─▶ convertible ─▶ one kind
+//! ```
+//!
+//! Any route for gRPC makes the port serve gRPC only, unless the port says that it speaks HTTP/1.
+//! `TLSRoute`, `TCPRoute` and `HTTPRoute` of `policy.linkerd.io` are not looked at.
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
+use trellis_core::Refusal;
+
+use crate::{
+    Cluster, Reason,
+    annotations::Place,
+    effect::{Breaker, LoadBias, Protocol, Retry, Timeouts},
+    route::Route,
+    target::{self, Spoken},
+};
+
+/// What Linkerd serves at a port.
+#[derive(Debug, Clone)]
+pub(crate) struct Served<'a> {
+    /// Which retries count.
+    pub(crate) protocol: Protocol,
+    /// The routes, in Linkerd's order; none: all requests take a default route.
+    pub(crate) routes: Vec<Route<'a>>,
+}
+
+/// The routes that are served at the port of the Service, to clients of this namespace; or why nothing is.
+pub(crate) fn served<'a>(
+    cluster: &'a Cluster,
+    service: &Service,
+    port: u16,
+    client: &str,
+) -> Result<Served<'a>, Refusal> {
+    let spoken = spoken(cluster, service, port)?;
+    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+    let mut routes: Vec<Route<'a>> = cluster
+        .routes()
+        .filter(|route| cluster.gateway.seen(route.place(), &cluster.mesh))
+        .filter(|route| route.place() == Place::HttpRoute || spoken != Spoken::Http1)
+        .filter(|route| [namespace.as_str(), client].contains(&route.namespace().as_str()))
+        .filter(|route| route.attached(&namespace, &name, port) && route.accepted(&namespace, &name, port))
+        .filter(|route| route.convertible().is_ok())
+        .collect();
+    let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
+    routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
+    routes.sort_by_cached_key(|route| {
+        let created = route.meta().creation_timestamp.as_ref().map(|time| time.0);
+        (created.is_none(), created, route.name(), route.namespace())
+    });
+    Ok(Served {
+        protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
+        routes,
+    })
+}
+
+/// Whether clients of this namespace follow no profile for the Service: their own, or else the Service's.
+///
+/// Refuses with `ServiceProfileShadowed`.
+pub(crate) fn unshadowed(cluster: &Cluster, service: &Service, client: &str) -> Result<(), Refusal> {
+    let profiles = cluster.profiles_of(service);
+    let in_namespace = |namespace: &str| {
+        let found = profiles
+            .iter()
+            .find(|profile| profile.namespace().as_deref() == Some(namespace));
+        found.copied()
+    };
+    let followed = in_namespace(client).or_else(|| in_namespace(&service.namespace().unwrap_or_default()));
+    match followed.filter(|profile| profile.spec.shadows()) {
+        None => Ok(()),
+        Some(profile) => Err(Reason::ServiceProfileShadowed
+            .refuse(format!(
+                "ServiceProfile {} in namespace {} rules instead",
+                profile.name_any(),
+                profile.namespace().unwrap_or_default()
+            ))
+            .hint("delete the ServiceProfile, or move what it says into policies and routes")),
+    }
+}
+
+/// What the Service says of its endpoints; a block that Linkerd cannot read is none.
+///
+/// Refuses with `RejectedByProxy` what the proxies refuse, failing every request.
+pub(crate) fn balancer(cluster: &Cluster, service: &Service) -> Result<(Option<Breaker>, Option<LoadBias>), Refusal> {
+    let (stored, version) = (service.annotations(), &cluster.mesh.version);
+    let breaker = Breaker::read(stored, version).unwrap_or_default();
+    let bias = LoadBias::read(stored, version).unwrap_or_default();
+    let refused = breaker
+        .and_then(|breaker| breaker.refused_by_proxies(stored))
+        .or_else(|| bias.and_then(|bias| bias.refused_by_proxies(stored)));
+    match refused {
+        None => Ok((breaker, bias)),
+        Some(bad) => Err(Reason::RejectedByProxy.refuse(format!(
+            "every request fails, since the proxies refuse annotation {}: {:?}; it must {}",
+            bad.key, bad.value, bad.must
+        ))),
+    }
+}
+
+/// Whether some call gets what the route says: some port of some Service that it is attached to serves it, to clients
+/// of its own namespace, or it is attached to an EgressNetwork that Linkerd takes.
+pub(crate) fn serves(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal> {
+    if route.rules() == 0 {
+        return Err(Reason::RouteNotConvertible.refuse("the route has no rule"));
+    }
+    let client = route.namespace();
+    let mut first = None;
+    for service in &cluster.services {
+        let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let ports = ports.filter_map(|port| u16::try_from(port.port).ok());
+        let mut parents = route.parents().iter();
+        if !parents.any(|parent| route.is_parent(parent, "Service", &namespace, &name)) {
+            continue;
+        }
+        for port in ports.filter(|port| route.attached(&namespace, &name, *port)) {
+            match at_port(cluster, service, port, &client, route) {
+                Ok(()) => return Ok(()),
+                Err(refusal) => first = first.or(Some(refusal)),
+            }
+        }
+        first = first.or_else(|| {
+            let message = format!("Service {name} does not list the port that the route is attached to");
+            Some(Reason::PortNotFound.refuse(message))
+        });
+    }
+    for network in &cluster.egress_networks {
+        let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
+        let mut parents = route.parents().iter();
+        if parents.any(|parent| route.is_parent(parent, "EgressNetwork", &namespace, &name)) {
+            match crate::egress::check(network, &cluster.mesh) {
+                Ok(()) => return Ok(()),
+                Err(refusal) => first = first.or(Some(refusal)),
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| {
+        Reason::TargetServiceNotFound
+            .refuse("there is none of the Services that the route is attached to")
+            .hint("create the Service, or correct parentRefs")
+    }))
+}
+
+fn at_port(cluster: &Cluster, service: &Service, port: u16, client: &str, route: Route<'_>) -> Result<(), Refusal> {
+    target::addressable(service)?;
+    unshadowed(cluster, service, client)?;
+    balancer(cluster, service)?;
+    let http_1 = spoken(cluster, service, port)? == Spoken::Http1;
+    if http_1 && route.place() == Place::GrpcRoute {
+        return Err(http_only(port));
+    }
+    let served = served(cluster, service, port, client)?;
+    if served.routes.iter().any(|other| other.full_name() == route.full_name()) {
+        return Ok(());
+    }
+    let winner = served.routes.first().filter(|other| other.place() != route.place());
+    Err(match winner {
+        Some(winner) => Reason::RouteConflicted
+            .refuse(format!(
+                "port {port} serves gRPC only, because of {}",
+                winner.full_name()
+            ))
+            .hint("at one port Linkerd serves HTTP routes or gRPC routes, not both"),
+        None => Reason::RouteNotAccepted.refuse(format!("Linkerd does not serve the route at port {port}")),
+    })
+}
+
+/// A port that says it speaks HTTP/1 has no routes for gRPC.
+pub(crate) fn http_only(port: u16) -> Refusal {
+    Reason::HttpOnlyPort
+        .refuse(format!(
+            "port {port} has appProtocol http, where Linkerd ignores GRPCRoutes"
+        ))
+        .hint("use appProtocol kubernetes.io/h2c, or none")
+}
+
+/// What the port speaks; refused like [`target::check`] when Linkerd would not look into it.
+pub(crate) fn spoken(cluster: &Cluster, service: &Service, port: u16) -> Result<Spoken, Refusal> {
+    let opaque = target::opaque(service, &cluster.mesh);
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let mut first = None;
+    for listed in ports.filter(|listed| listed.port == i32::from(port)) {
+        match target::protocol(listed, &opaque, &cluster.mesh) {
+            Ok(spoken) => return Ok(spoken),
+            Err((reason, message)) => {
+                first.get_or_insert_with(|| reason.refuse(format!("port {port} {message}")));
+            }
+        }
+    }
+    Err(first.unwrap_or_else(|| {
+        Reason::PortNotFound.refuse(format!("Service {} does not list port {port}", service.name_any()))
+    }))
+}
+
+/// The timeouts of each rule of a route, before those of the Service come in: annotations, and below them the field
+/// `timeouts.request` of HTTP rules, which Linkerd reads since 2.20, in its own grammar.
+pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeouts, bool)> {
+    let annotated = Timeouts::read(route.annotations()).unwrap_or_default();
+    match route {
+        Route::Grpc(route) => vec![(annotated, false); route.spec.rules.len()],
+        Route::Http(route) => route
+            .spec
+            .rules
+            .iter()
+            .map(|rule| {
+                let field = rule.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_deref());
+                let request = field
+                    .filter(|_| cluster.mesh.version.at_least(2, 20) && annotated.request.is_none())
+                    .and_then(crate::duration::linkerd)
+                    .filter(|request| *request != 0);
+                let mut timeouts = annotated;
+                timeouts.request = annotated.request.or(request);
+                (timeouts, request.is_some())
+            })
+            .collect(),
+    }
+}
+
+/// The retries of all rules of a route, before those of the Service come in. A limit of 0 alone, and statuses of the
+/// other protocol alone, are none.
+pub(crate) fn route_retry(route: Route<'_>) -> Option<Retry> {
+    let protocol = match route {
+        Route::Http(_) => Protocol::Http,
+        Route::Grpc(_) => Protocol::Grpc,
+    };
+    Retry::read(route.annotations(), protocol).unwrap_or_default()
+}

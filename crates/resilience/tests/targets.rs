@@ -1,0 +1,10 @@
+//! What a policy does at each kind of target, row by row.
+
+#[path = "targets/outside.rs"]
+mod outside;
+#[path = "targets/routes.rs"]
+mod routes;
+#[path = "targets/stage.rs"]
+mod stage;
+#[path = "targets/whole.rs"]
+mod whole;

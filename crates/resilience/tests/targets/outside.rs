@@ -1,0 +1,151 @@
+//! EgressNetworks and rate limits.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking, like tests"
+)]
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use trellis_api::Section;
+use trellis_resilience::{Enactment, Standing};
+
+use crate::stage::{SEARCH, cluster, done, entries, reason};
+
+fn network(status: &Value) -> Value {
+    json!({
+        "apiVersion": "policy.linkerd.io/v1alpha1", "kind": "EgressNetwork",
+        "metadata": {"name": "internet", "namespace": "shop"}, "spec": {"trafficPolicy": "Allow"}, "status": status,
+    })
+}
+
+#[rstest]
+#[case::accepted("2.20", json!({"conditions": [{"type": "Accepted", "status": "True"}]}), None)]
+#[case::silent("2.20", json!({}), Some("EgressNetworkNotAccepted"))]
+#[case::overlap("2.20", json!({"conditions": [{"type": "Accepted", "status": "False", "reason": "EgressReasonNetworkOverlap"}]}), Some("EgressNetworkNotAccepted"))]
+#[case::old("2.16", json!({"conditions": [{"type": "Accepted", "status": "True"}]}), Some("FeatureNotInVersion"))]
+fn an_egress_network_must_be_taken(#[case] version: &str, #[case] status: Value, #[case] expected: Option<&str>) {
+    let mut cluster = cluster(version);
+    cluster.egress_networks = vec![serde_json::from_value(network(&status)).unwrap()];
+    let target = json!({"kind": "EgressNetwork", "name": "internet", "port": 443});
+    let found = done(&cluster, &json!({"targetRef": target, "retry": {}}));
+    assert_eq!(reason(&found), expected);
+    assert_eq!(found.targets[0].annotations.is_empty(), expected.is_some());
+    let routed = done(
+        &cluster,
+        &json!({"targetRef": target, "routes": entries(SEARCH), "retry": {}}),
+    );
+    assert_eq!(reason(&routed), expected.or(Some("RoutePending")));
+    if expected.is_none() {
+        let parents = serde_json::to_value(&routed.targets[0].routes[0]).unwrap()["spec"]["parentRefs"].clone();
+        assert_eq!(
+            parents,
+            json!([{"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443}])
+        );
+    }
+}
+
+#[test]
+fn an_egress_network_has_no_breaker() {
+    let mut cluster = cluster("2.20");
+    let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
+    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()];
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"}, "retry": {}, "circuitBreaker": {}}),
+    );
+    assert_eq!(reason(&found), Some("NoBalancer"));
+    assert_eq!(found.targets[0].sections[&Section::Retry], Standing::Won);
+}
+
+fn limited(version: &str, limit: &Value, port: Option<u16>) -> Enactment {
+    let mut cluster = cluster(version);
+    cluster.servers = [("web-http", "http", "HTTP/1"), ("web-raw", "http", "opaque")]
+        .map(|(name, port, protocol)| {
+            serde_json::from_value(json!({
+                "apiVersion": "policy.linkerd.io/v1beta3", "kind": "Server", "metadata": {"name": name, "namespace": "shop"},
+                "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "port": port, "proxyProtocol": protocol},
+            }))
+            .unwrap()
+        })
+        .into();
+    let mut limit = limit.clone();
+    limit["enabled"] = json!(true);
+    done(
+        &cluster,
+        &json!({"targetRef": {"name": "web", "port": port}, "rateLimit": limit}),
+    )
+}
+
+#[test]
+fn a_rate_limit_is_of_a_server() {
+    let found = limited(
+        "2.20",
+        &json!({"requestsPerSecond": 10, "perClientRequestsPerSecond": 5, "serverRef": {"name": "web-http"}}),
+        None,
+    );
+    assert_eq!(reason(&found), Some("RateLimitPending"));
+    let limit = serde_json::to_value(found.targets[0].limit.as_ref().unwrap()).unwrap();
+    assert_eq!(limit.get("server"), None);
+    assert_eq!(
+        limit["policy"]["spec"],
+        json!({
+            "targetRef": {"group": "policy.linkerd.io", "kind": "Server", "name": "web-http"},
+            "total": {"requestsPerSecond": 10}, "identity": {"requestsPerSecond": 5},
+        })
+    );
+}
+
+#[test]
+fn a_server_is_made_with_an_access_policy() {
+    let limit = json!({"requestsPerSecond": 10, "createServer": {"accessPolicy": "all-authenticated"}});
+    let found = limited("2.20", &limit, Some(80));
+    let made = serde_json::to_value(found.targets[0].limit.as_ref().unwrap()).unwrap();
+    assert_eq!(
+        made["server"]["spec"],
+        json!({"podSelector": {"matchLabels": {"app": "web"}}, "port": "http", "accessPolicy": "all-authenticated"})
+    );
+    assert_eq!(
+        made["policy"]["spec"]["targetRef"]["name"],
+        made["server"]["metadata"]["name"]
+    );
+    let found = limited("2.20", &limit, Some(81));
+    let made = serde_json::to_value(found.targets[0].limit.as_ref().unwrap()).unwrap();
+    assert_eq!(made["server"]["spec"]["port"], 81);
+}
+
+#[rstest]
+#[case::old("2.16", json!({"requestsPerSecond": 1, "serverRef": {"name": "web-http"}}), "FeatureNotInVersion")]
+#[case::no_server("2.20", json!({"requestsPerSecond": 1, "serverRef": {"name": "api"}}), "ServerNotFound")]
+#[case::opaque("2.20", json!({"requestsPerSecond": 1, "serverRef": {"name": "web-raw"}}), "Opaque")]
+#[case::burst("2.20", json!({"requestsPerSecond": 1, "burstSize": 1, "serverRef": {"name": "web-http"}}), "Invalid")]
+#[case::zero("2.20", json!({"requestsPerSecond": 0, "serverRef": {"name": "web-http"}}), "Invalid")]
+#[case::none("2.20", json!({"serverRef": {"name": "web-http"}}), "Invalid")]
+#[case::more_for_one("2.20", json!({"requestsPerSecond": 1, "perClientRequestsPerSecond": 2, "serverRef": {"name": "web-http"}}), "Invalid")]
+#[case::no_port("2.20", json!({"requestsPerSecond": 1, "createServer": {"accessPolicy": "audit"}}), "Invalid")]
+fn a_rate_limit_that_cannot_be_is_refused(#[case] version: &str, #[case] limit: Value, #[case] expected: &str) {
+    let found = limited(version, &limit, None);
+    assert_eq!(reason(&found), Some(expected));
+    assert_eq!(found.targets[0].limit, None);
+}
+
+/// A rate limit is the server's affair: it acts where nothing outbound does.
+#[test]
+fn a_rate_limit_acts_on_a_headless_service() {
+    let mut cluster = cluster("2.20");
+    cluster.services[0].spec.as_mut().unwrap().cluster_ip = Some("None".into());
+    let limit = json!({"enabled": true, "requestsPerSecond": 1, "createServer": {"accessPolicy": "audit"}});
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"name": "web", "port": 80}, "retry": {}, "rateLimit": limit}),
+    );
+    assert!(
+        matches!(&found.targets[0].sections[&Section::Retry], Standing::Inert(refusal) if refusal.reason == "Headless")
+    );
+    assert!(matches!(
+        &found.targets[0].sections[&Section::RateLimit],
+        Standing::Pending(_)
+    ));
+    assert!(found.targets[0].annotations.is_empty());
+}

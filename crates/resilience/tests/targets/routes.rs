@@ -1,0 +1,236 @@
+//! Policies that make routes, and policies for routes that others made.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use trellis_api::Section;
+use trellis_resilience::{Standing, enact, project::project};
+
+use crate::stage::{CARTS, SEARCH, cluster, done, entries, policy, reason, route, with_route};
+
+/// A path-scoped policy makes a route for its path, and one for the rest, without which the rest would get 404.
+#[test]
+fn a_path_gets_a_route_and_the_rest_another() {
+    let spec = json!({"targetRef": {"name": "web", "port": 80}, "routes": entries(SEARCH), "retry": {}});
+    let found = done(&cluster("2.20"), &spec);
+    let routes = serde_json::to_value(&found.targets[0].routes).unwrap();
+    let parent = json!([{"group": "", "kind": "Service", "name": "web", "port": 80}]);
+    assert_eq!(
+        routes,
+        json!([
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+                "metadata": {
+                    "name": "p-search", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"},
+                    "annotations": {"retry.linkerd.io/http": "5xx", "retry.linkerd.io/limit": "3"},
+                },
+                "spec": {
+                    "parentRefs": parent,
+                    "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/search"}, "method": "GET"}]}],
+                },
+            },
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+                "metadata": {"name": "p-rest", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"}},
+                "spec": {
+                    "parentRefs": parent,
+                    "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}],
+                },
+            },
+        ])
+    );
+    assert!(found.targets[0].annotations.is_empty(), "nothing on the Service");
+    assert_eq!(reason(&found), Some("RoutePending"));
+}
+
+/// Somebody else's routes already say what happens to the rest.
+#[test]
+fn beside_other_routes_there_is_no_rest() {
+    let cluster = with_route(cluster("2.20"), route("HTTPRoute", &json!({})));
+    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "timeout": {"requestTimeout": "1s"}});
+    let names: Vec<String> = done(&cluster, &spec).targets[0]
+        .routes
+        .iter()
+        .map(|built| built.as_route().name())
+        .collect();
+    assert_eq!(names, ["p-search"]);
+}
+
+#[test]
+fn a_grpc_policy_makes_grpc_routes() {
+    let spec =
+        json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "retry": {"retryableGrpcCodes": "unavailable"}});
+    let found = done(&cluster("2.20"), &spec);
+    let routes = serde_json::to_value(&found.targets[0].routes).unwrap();
+    assert_eq!(routes[0]["kind"], "GRPCRoute");
+    assert_eq!(
+        routes[0]["metadata"]["annotations"],
+        json!({"retry.linkerd.io/grpc": "unavailable", "retry.linkerd.io/limit": "3"})
+    );
+    assert_eq!(
+        routes[0]["spec"]["rules"],
+        json!([{"matches": [{"method": {"type": "Exact", "service": "shop.v1.Carts"}}]}])
+    );
+    assert_eq!(routes[1]["spec"]["rules"], json!([{}]));
+}
+
+/// Clients of one namespace: a route there, that points to the Service of the other.
+#[test]
+fn a_consumer_makes_a_route_of_its_own() {
+    let mut cluster = cluster("2.20");
+    let mut policy = policy(
+        "p",
+        &json!({"targetRef": {"name": "web", "namespace": "shop"}, "retry": {}, "circuitBreaker": {}}),
+    );
+    policy.metadata.namespace = Some("other".into());
+    cluster.policies.push(policy.clone());
+    let found = enact(&policy, &cluster);
+    let routes = serde_json::to_value(&found.targets[0].routes).unwrap();
+    assert_eq!(routes[0]["metadata"]["name"], "p-all");
+    assert_eq!(routes[0]["metadata"]["namespace"], "other");
+    assert_eq!(
+        routes[0]["spec"]["parentRefs"],
+        json!([{"group": "", "kind": "Service", "namespace": "shop", "name": "web"}])
+    );
+    assert_eq!(reason(&found), Some("CrossNamespaceTarget"));
+    assert!(matches!(
+        found.targets[0].sections[&Section::Retry],
+        Standing::Pending(_)
+    ));
+}
+
+#[rstest]
+#[case::pending(json!({"status": null}), Some("RoutePending"))]
+#[case::accepted(json!({}), None)]
+#[case::another_controller(json!({"status": {"parents": [{"controllerName": "istio.io/gateway-controller", "parentRef": {"group": "", "kind": "Service", "name": "web"}, "conditions": [{"type": "Accepted", "status": "True"}]}]}}), Some("RoutePending"))]
+#[case::conflicted(json!({"status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": {"group": "core", "kind": "Service", "namespace": "shop", "name": "web"}, "conditions": [{"type": "Accepted", "status": "False", "reason": "RouteReasonConflicted"}]}]}}), Some("RouteConflicted"))]
+#[case::no_parent(json!({"status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": {"group": "core", "kind": "Service", "namespace": "shop", "name": "web"}, "conditions": [{"type": "Accepted", "status": "False", "reason": "NoMatchingParent"}]}]}}), Some("RouteNotAccepted"))]
+#[case::defaulted_group(json!({"spec": {"parentRefs": [{"group": "gateway.networking.k8s.io", "kind": "Service", "name": "web"}]}}), Some("RouteNotConvertible"))]
+#[case::filter(json!({"spec": {"rules": [{"filters": [{"type": "RequestMirror"}]}]}}), Some("RouteNotConvertible"))]
+#[case::neighbour(json!({"metadata": {"annotations": {"timeout.linkerd.io/idle": "1m30s"}}}), Some("ForeignAnnotation"))]
+#[case::own_statuses(json!({"metadata": {"annotations": {"retry.linkerd.io/grpc": "14"}}}), None)]
+#[case::another_port(json!({"spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": 82}]}, "status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": {"group": "core", "kind": "Service", "namespace": "shop", "name": "web", "port": 82}, "conditions": [{"type": "Accepted", "status": "True"}]}]}}), Some("PortNotFound"))]
+fn a_users_route_must_act(#[case] changes: Value, #[case] expected: Option<&str>) {
+    let cluster = with_route(cluster("2.20"), route("HTTPRoute", &changes));
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"kind": "HTTPRoute", "name": "web-search"}, "retry": {}}),
+    );
+    assert_eq!(reason(&found), expected);
+    assert!(found.targets[0].routes.is_empty());
+}
+
+#[rstest]
+#[case::http_policy(CARTS, "HTTPRoute", json!({}), Some("RouteConflicted"))]
+#[case::grpc_policy(SEARCH, "GRPCRoute", json!({}), Some("RouteConflicted"))]
+#[case::grpc_elsewhere(SEARCH, "GRPCRoute", json!({"spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": 81}]}}), Some("RoutePending"))]
+#[case::same_kind(SEARCH, "HTTPRoute", json!({}), Some("RoutePending"))]
+fn kinds_do_not_push_each_other_out(
+    #[case] routes: &str,
+    #[case] kind: &str,
+    #[case] changes: Value,
+    #[case] expected: Option<&str>,
+) {
+    let cluster = with_route(cluster("2.20"), route(kind, &changes));
+    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(routes), "timeout": {"requestTimeout": "1s"}});
+    assert_eq!(reason(&done(&cluster, &spec)), expected);
+}
+
+/// Of two policies for different kinds, the older one goes on.
+#[test]
+fn of_two_kinds_the_older_policy_stays() {
+    let mut cluster = cluster("2.20");
+    let timeout = json!({"requestTimeout": "1s"});
+    let mut old = policy(
+        "z",
+        &json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "timeout": timeout}),
+    );
+    old.metadata.creation_timestamp = serde_json::from_value(json!("2025-01-01T00:00:00Z")).unwrap();
+    let new = policy(
+        "a",
+        &json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "timeout": timeout}),
+    );
+    cluster.policies = vec![new.clone(), old.clone()];
+    assert_eq!(reason(&enact(&old, &cluster)), Some("RoutePending"));
+    let refused = enact(&new, &cluster);
+    assert_eq!(reason(&refused), Some("RouteConflicted"));
+    assert!(refused.targets[0].routes.is_empty());
+    assert!(refused.targets[0].refusal().unwrap().message.contains("shop/z"));
+}
+
+#[rstest]
+#[case::grpc_on_2_17("2.17", CARTS, &["v1"], "FeatureNotInVersion")]
+#[case::no_grpc("2.20", CARTS, &[], "GatewayApiMissing")]
+fn routes_need_kinds_that_linkerd_reads(
+    #[case] version: &str,
+    #[case] routes: &str,
+    #[case] served: &[&str],
+    #[case] expected: &str,
+) {
+    let mut cluster = cluster(version);
+    cluster.gateway.grpc = served.iter().map(|&version| version.to_owned()).collect();
+    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(routes), "timeout": {"requestTimeout": "1s"}});
+    assert_eq!(reason(&done(&cluster, &spec)), Some(expected));
+}
+
+#[test]
+fn an_expression_must_be_one() {
+    let spec = json!({
+        "targetRef": {"name": "web"}, "timeout": {"requestTimeout": "1s"},
+        "routes": [{"name": "a", "http": {"matches": [{"path": {"type": "RegularExpression", "value": "/a(b"}}]}}],
+    });
+    let found = done(&cluster("2.20"), &spec);
+    let refusal = found.targets[0].refusal().unwrap();
+    assert_eq!(
+        (refusal.reason, refusal.field.as_deref()),
+        ("Invalid", Some("spec.routes[0].http.matches"))
+    );
+}
+
+#[rstest]
+#[case::without_a_route(None, json!({"retryableGrpcCodes": "internal"}), Some("GrpcNeedsGRPCRoute"))]
+#[case::with_a_route(Some("GRPCRoute"), json!({"retryableGrpcCodes": "internal"}), None)]
+#[case::http_where_grpc_is_served(Some("GRPCRoute"), json!({}), Some("GrpcNeedsGRPCRoute"))]
+#[case::http(Some("HTTPRoute"), json!({}), None)]
+fn grpc_statuses_need_a_grpc_route(#[case] kind: Option<&str>, #[case] retry: Value, #[case] expected: Option<&str>) {
+    let mut cluster = cluster("2.20");
+    if let Some(kind) = kind {
+        cluster = with_route(cluster, route(kind, &json!({})));
+    }
+    let found = done(&cluster, &json!({"targetRef": {"name": "web"}, "retry": retry}));
+    assert_eq!(reason(&found), expected);
+    assert!(
+        !found.targets[0].annotations.is_empty(),
+        "the rest of the retries is written"
+    );
+}
+
+/// A route's own block replaces the Service's: with one on every route, the Service's does nothing.
+#[test]
+fn routes_that_say_their_own_shadow_the_service() {
+    let cluster = with_route(
+        cluster("2.20"),
+        route(
+            "HTTPRoute",
+            &json!({"metadata": {"annotations": {"retry.linkerd.io/limit": "1"}}}),
+        ),
+    );
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"name": "web"}, "retry": {}, "timeout": {"idleTimeout": "1m"}}),
+    );
+    assert_eq!(reason(&found), Some("ShadowedByRoutes"));
+    assert_eq!(found.targets[0].sections[&Section::Timeout], Standing::Won);
+}
+
+/// What the projection writes, the next look finds in force.
+#[test]
+fn once_written_it_is_in_force() {
+    let mut cluster = cluster("2.20");
+    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "retry": {}});
+    cluster.policies = vec![policy("p", &spec)];
+    let (after, conflicts) = project(&cluster);
+    assert!(conflicts.is_empty());
+    let found = enact(&after.policies[0], &after);
+    assert!(found.targets[0].in_force(), "{:?}", found.targets[0].sections);
+    assert_eq!(found.targets[0].status().reason, "Applied");
+}

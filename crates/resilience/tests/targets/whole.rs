@@ -1,0 +1,102 @@
+//! Policies for whole Services.
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use trellis_api::{Readiness, Section};
+use trellis_resilience::Standing;
+
+use crate::stage::{cluster, done, policy};
+
+#[rstest]
+#[case::service(json!({"targetRef": {"name": "api"}}), "TargetServiceNotFound")]
+#[case::elsewhere(json!({"targetRef": {"name": "web", "namespace": "other"}}), "TargetServiceNotFound")]
+#[case::network(json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"}}), "TargetNotFound")]
+#[case::network_elsewhere(json!({"targetRef": {"kind": "EgressNetwork", "name": "internet", "namespace": "other"}}), "CrossNamespaceTarget")]
+#[case::route(json!({"targetRef": {"kind": "HTTPRoute", "name": "web-search"}}), "TargetNotFound")]
+#[case::route_elsewhere(json!({"targetRef": {"kind": "HTTPRoute", "name": "web-search", "namespace": "other"}}), "CrossNamespaceTarget")]
+#[case::namespace(json!({"targetRef": {"kind": "Namespace", "name": "other"}}), "CrossNamespaceTarget")]
+#[case::labels(json!({"targetSelector": {"matchLabels": {"app": "api"}}}), "NoTargets")]
+fn a_target_must_be_there(#[case] mut spec: Value, #[case] expected: &str) {
+    spec["retry"] = json!({});
+    let found = done(&cluster("2.20"), &spec);
+    assert!(found.targets.is_empty());
+    let refusal = found.refusal.unwrap();
+    assert_eq!(refusal.reason, expected);
+    assert!(refusal.field.is_some_and(|field| field.starts_with("spec.target")));
+}
+
+#[test]
+fn a_namespace_is_all_its_services() {
+    let mut cluster = cluster("2.20");
+    let mut other = cluster.services[0].clone();
+    other.metadata.name = Some("api".into());
+    cluster.services.push(other);
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"kind": "Namespace", "name": "shop"}, "retry": {}}),
+    );
+    let names: Vec<&str> = found
+        .targets
+        .iter()
+        .map(|enacted| enacted.target.name.as_str())
+        .collect();
+    assert_eq!(names, ["api", "web"]);
+    assert!(
+        found
+            .targets
+            .iter()
+            .all(|enacted| enacted.in_force() && enacted.annotations.len() == 2)
+    );
+}
+
+/// A newer feature is refused, not the policy.
+#[test]
+fn a_section_that_linkerd_lacks_leaves_the_others() {
+    let spec = json!({
+        "targetRef": {"name": "web"}, "circuitBreaker": {"failureAccrualMethod": "unified"}, "loadBias": {}, "retry": {},
+    });
+    let found = done(&cluster("2.19"), &spec);
+    let enacted = &found.targets[0];
+    assert_eq!(
+        enacted.annotations.keys().copied().collect::<Vec<_>>(),
+        ["retry.linkerd.io/http", "retry.linkerd.io/limit"]
+    );
+    assert_eq!(enacted.sections[&Section::Retry], Standing::Won);
+    let status = enacted.status();
+    assert_eq!(
+        (status.ready, status.reason.as_str()),
+        (Readiness::False, "FeatureNotInVersion")
+    );
+    assert_eq!(
+        serde_json::to_value(status.sections).unwrap(),
+        json!([
+            {"section": "circuitBreaker", "state": "Inert"},
+            {"section": "retry", "state": "InForce"},
+            {"section": "loadBias", "state": "Inert"},
+        ])
+    );
+}
+
+#[test]
+fn an_overridden_section_names_the_winner() {
+    let mut cluster = cluster("2.20");
+    cluster.policies.push(policy("all", &json!({"targetRef": {"kind": "Namespace", "name": "shop"}, "strategy": "Overrides", "retry": {"maxAttempts": 1}})));
+    let both = done(
+        &cluster,
+        &json!({"targetRef": {"name": "web"}, "retry": {}, "timeout": {"requestTimeout": "1s"}}),
+    );
+    let status = both.targets[0].status();
+    assert_eq!(
+        (status.ready, status.reason.as_str()),
+        (Readiness::True, "PartiallyOverridden")
+    );
+    assert_eq!(status.sections[0].by.as_deref(), Some("shop/all"));
+    assert_eq!(
+        both.targets[0].annotations.keys().copied().collect::<Vec<_>>(),
+        ["timeout.linkerd.io/request"]
+    );
+    let one = done(&cluster, &json!({"targetRef": {"name": "web"}, "retry": {}}));
+    let status = one.targets[0].status();
+    assert_eq!((status.ready, status.reason.as_str()), (Readiness::False, "Overridden"));
+    assert!(status.message.contains("shop/all") && one.targets[0].annotations.is_empty());
+}
