@@ -1,0 +1,6 @@
+//! The peers: each a folder with `go.mod` and `go.sum`, and one small file here.
+
+pub mod etcd;
+pub mod helm;
+pub mod kubectl;
+pub mod kubernetes;
