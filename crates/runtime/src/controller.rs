@@ -1,0 +1,335 @@
+//! Runs one controller: its watches, its queue, its reconciles.
+//!
+//! ```text
+//!  own objects ──▶ store ─┐
+//!  other kinds ─▶ index ──┴─▶ queue (one per namespace served) ─▶ driver, at most N at once
+//! ```
+//!
+//! Invariants: nothing is reconciled before the controller's own kind is listed there, nor before every watch has its
+//! first list or had time enough for it; a stop lets reconciles that run finish.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{
+    FutureExt as _, StreamExt as _,
+    channel::mpsc,
+    future::{join_all, select_all},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Client, Resource,
+    core::DeserializeGuard,
+    runtime::{
+        Config, applier,
+        controller::Action,
+        reflector::{ObjectRef, Store, store::Writer},
+    },
+};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use trellis_api::Managed;
+use trellis_core::condition::READY;
+
+use crate::{
+    Kinds, Reconcile, Reference, World,
+    apply::OWNER_ANNOTATION,
+    driver::{Driver, Own},
+    events::Events,
+    health::Readiness,
+    index::{Index, Key},
+    metrics::Metrics,
+    peers::Peers,
+    retries::Retries,
+    shelf::{self, Change},
+};
+
+/// Reconciles of one controller that may run at once.
+const CONCURRENCY: u16 = 16;
+
+/// How long the first lists may take before what is listed is served. A namespace without access, or a kind that
+/// cannot be listed, must not stop the others.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long reconciles that run may take to finish after a stop.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What every controller of a process shares.
+#[derive(Clone)]
+pub struct Context {
+    /// The fenced client.
+    pub client: Client,
+    /// Namespaces that are served; empty: all.
+    pub namespaces: Vec<String>,
+    /// Name of this replica.
+    pub identity: String,
+    /// Where metrics are kept.
+    pub metrics: Metrics,
+    /// Told when every watch has its first list.
+    pub readiness: Readiness,
+}
+
+type Guarded<C> = DeserializeGuard<<C as Reconcile>::Object>;
+type Queue<C> = mpsc::UnboundedSender<ObjectRef<Guarded<C>>>;
+
+/// The queues, by the namespace that they serve.
+struct Wake<C: Reconcile> {
+    queues: HashMap<Option<String>, Queue<C>>,
+    index: Mutex<Index>,
+    retries: Arc<Retries>,
+    /// Before the first lists are complete nothing is queued: everything is looked at then anyway.
+    started: AtomicBool,
+}
+
+impl<C: Reconcile> Wake<C> {
+    fn wake(&self, key: &Key) {
+        if !self.started.load(Ordering::SeqCst) {
+            return;
+        }
+        let queue = self.queues.get(&None).or_else(|| self.queues.get(&key.namespace));
+        // A closed queue belongs to a controller that stops.
+        if let Some(queue) = queue {
+            let _ = queue.unbounded_send(object_ref(key));
+        }
+    }
+
+    /// Another object changed: whoever refers to it, or owns it, looks again.
+    fn changed(&self, reference: &Reference, change: Change<&ObjectMeta>) {
+        let mut keys: Vec<Key> = {
+            let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            index.referrers(reference).into_iter().cloned().collect()
+        };
+        let annotations = change.last().and_then(|meta| meta.annotations.as_ref());
+        keys.extend(
+            annotations
+                .and_then(|map| map.get(OWNER_ANNOTATION))
+                .map(|path| match path.split_once('/') {
+                    Some((namespace, name)) => Key {
+                        namespace: Some(namespace.into()),
+                        name: name.into(),
+                    },
+                    None => Key {
+                        namespace: None,
+                        name: path.clone(),
+                    },
+                }),
+        );
+        for key in &keys {
+            self.retries.hurry(key);
+            self.wake(key);
+        }
+    }
+
+    /// An object of the controller's own kind appeared, changed or went.
+    fn own_changed(&self, driver: &Driver<C>, peers: &Peers<C::Object>, key: &Key, object: Option<&Guarded<C>>) {
+        {
+            let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+            let changed = match object.map(|object| &object.0) {
+                Some(Ok(object)) => index.set(key, concerns(driver, object)),
+                Some(Err(_)) | None => index.forget(key),
+            };
+            // Under the lock, so that watches by name start and end in the order in which the index changes.
+            driver.world.follow(&changed);
+        }
+        match object {
+            Some(_) => self.wake(key),
+            None => driver.forget(key),
+        }
+        let readable = object.and_then(|object| object.0.as_ref().ok());
+        let contended = readable.map(|object| (object, driver.controller.contends(object)));
+        for other in peers.changed(key, contended) {
+            self.retries.hurry(&other);
+            self.wake(&other);
+        }
+    }
+}
+
+/// What the object refers to, and what was written for it: even when it is not referred to any more, and whatever marks
+/// it has lost.
+fn concerns<C: Reconcile>(driver: &Driver<C>, object: &C::Object) -> Vec<Reference> {
+    let mut references = driver.controller.refers(object);
+    let inventory = object.status().map(|status| &C::Object::common(status).inventory);
+    for entry in inventory.into_iter().flatten() {
+        let resource = driver.world.resource(&entry.api_version, &entry.kind);
+        let reference = resource.map(|resource| Reference::new(&resource, entry.namespace.as_deref(), &entry.name));
+        references.extend(reference.filter(|reference| !references.contains(reference)));
+    }
+    references
+}
+
+fn object_ref<C: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<C> {
+    let object = ObjectRef::new(&key.name);
+    match &key.namespace {
+        Some(namespace) => object.within(namespace),
+        None => object,
+    }
+}
+
+/// Runs `controller` until `stop`, then lets what runs finish.
+pub async fn run<C: Reconcile>(controller: C, context: Context, stop: CancellationToken) {
+    let places: Vec<Option<String>> = match context.namespaces.as_slice() {
+        [] => vec![None],
+        namespaces => namespaces.iter().cloned().map(Some).collect(),
+    };
+    let (queues, inputs): (HashMap<_, _>, Vec<_>) = places
+        .iter()
+        .map(|place| {
+            let (queue, input) = mpsc::unbounded();
+            ((place.clone(), queue), input)
+        })
+        .unzip();
+    let wake = Arc::new(Wake::<C> {
+        queues,
+        index: Mutex::default(),
+        retries: Arc::default(),
+        started: AtomicBool::new(false),
+    });
+    let on_change = {
+        let wake = Arc::clone(&wake);
+        Arc::new(move |reference: &Reference, change: Change<&ObjectMeta>| wake.changed(reference, change))
+    };
+    let world = World::start(
+        C::kinds(Kinds::default()),
+        &context.client,
+        &context.namespaces,
+        on_change,
+    );
+    let driver = Arc::new(Driver {
+        controller,
+        client: context.client.clone(),
+        world: world.clone(),
+        events: Events::new(context.client.clone(), C::NAME, &context.identity),
+        metrics: context.metrics.clone(),
+        retries: Arc::clone(&wake.retries),
+        let_go: Mutex::default(),
+    });
+    let writers: Vec<_> = places.iter().map(|_| Writer::<Guarded<C>>::new(())).collect();
+    let stores: Vec<_> = writers.iter().map(Writer::as_reader).collect();
+    let peers = Peers::new(stores.clone());
+    world.set_peers(peers.clone());
+    let follow = |(place, writer): (&Option<String>, Writer<Guarded<C>>)| {
+        let (wake, driver, peers) = (Arc::clone(&wake), Arc::clone(&driver), peers.clone());
+        let on_event = move |key: &Key, change: Change<&Guarded<C>>| {
+            wake.own_changed(&driver, &peers, key, change.present());
+        };
+        let following = shelf::follow(world.scene(), place.as_deref(), None, writer, on_event);
+        AbortOnDropHandle::new(tokio::spawn(following))
+    };
+    let watches: Vec<_> = places.iter().zip(writers).map(follow).collect();
+    let _counting = context.metrics.count(C::NAME, Arc::new(count::<C>(stores.clone())));
+    let served = if context.namespaces.is_empty() {
+        "all".to_owned()
+    } else {
+        context.namespaces.join(",")
+    };
+    tracing::info!(controller = C::NAME, namespaces = served, "controller started");
+
+    let listed = async {
+        world.ready().await;
+        for store in &stores {
+            // A writer that is gone belongs to a watch that was ended, and so is this.
+            let _ = store.wait_until_ready().await;
+        }
+    };
+    // A watch never ends unless it fails in a way that nobody thought of.
+    let mut broken = select_all(watches);
+    tokio::select! {
+        listed = tokio::time::timeout(PATIENCE, listed) => if listed.is_err() {
+            tracing::warn!(controller = C::NAME, "not everything could be listed yet; serving what is");
+        },
+        _ = &mut broken => {
+            tracing::error!(controller = C::NAME, "a watch ended by itself");
+            return;
+        }
+        () = stop.cancelled() => return,
+    }
+    context.readiness.synced();
+    wake.started.store(true, Ordering::SeqCst);
+    for object in stores.iter().flat_map(Store::state) {
+        wake.wake(&Key::of(object.as_ref()));
+    }
+    let served = inputs.into_iter().zip(stores);
+    let running = join_all(served.map(|(input, own)| once_listed(Arc::clone(&driver), own, input, stop.clone())));
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        _ = running => {}
+        _ = broken => tracing::error!(controller = C::NAME, "a watch ended by itself"),
+        () = late => tracing::warn!(controller = C::NAME, "reconciles that do not finish are dropped"),
+    }
+    tracing::info!(controller = C::NAME, "controller stopped");
+}
+
+/// Serves a place once the controller's own kind is listed there: kube's applier waits for its store whatever happens.
+async fn once_listed<C: Reconcile>(
+    driver: Arc<Driver<C>>,
+    own: Own<C>,
+    input: mpsc::UnboundedReceiver<ObjectRef<Guarded<C>>>,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        ready = own.wait_until_ready() => if ready.is_err() {
+            return;
+        },
+        () = stop.cancelled() => return,
+    }
+    serve(driver, own, input, stop).await;
+}
+
+async fn serve<C: Reconcile>(
+    driver: Arc<Driver<C>>,
+    own: Own<C>,
+    input: mpsc::UnboundedReceiver<ObjectRef<Guarded<C>>>,
+    stop: CancellationToken,
+) {
+    let queue = input.map(Ok::<_, Infallible>).take_until(stop.cancelled_owned());
+    let reconcile = {
+        let own = own.clone();
+        move |object: Arc<Guarded<C>>, driver: Arc<Driver<C>>| {
+            let own = own.clone();
+            async move { Ok::<_, Infallible>(driver.reconcile(&own, &Key::of(object.as_ref())).await) }.boxed()
+        }
+    };
+    let never = |_: Arc<Guarded<C>>, error: &Infallible, _: Arc<Driver<C>>| -> Action { match *error {} };
+    applier(
+        reconcile,
+        never,
+        driver,
+        own,
+        queue,
+        Config::default().concurrency(CONCURRENCY),
+    )
+    .for_each(|_| futures::future::ready(()))
+    .await;
+}
+
+fn count<C: Reconcile>(stores: Vec<Store<Guarded<C>>>) -> impl Fn() -> Vec<(String, i64)> {
+    move || {
+        let mut by_ready: HashMap<String, i64> = ["True", "False", "Unknown"]
+            .into_iter()
+            .map(|state| (state.to_owned(), 0))
+            .collect();
+        for object in stores.iter().flat_map(Store::state) {
+            let status = object.0.as_ref().ok().and_then(Managed::status);
+            let conditions = status.map(|status| &<C::Object as Managed>::common(status).conditions);
+            let ready = conditions
+                .into_iter()
+                .flatten()
+                .find(|condition| condition.type_ == READY);
+            *by_ready
+                .entry(ready.map_or("Unknown", |ready| ready.status.as_str()).to_owned())
+                .or_default() += 1;
+        }
+        let mut sorted: Vec<_> = by_ready.into_iter().collect();
+        sorted.sort();
+        sorted
+    }
+}

@@ -1,0 +1,101 @@
+//! The shape of every controller: see → plan → apply → act → report.
+//!
+//! # Expected flow
+//! [`Reconcile::see`] reads, through the [`World`] only. [`Reconcile::plan`] decides, from what was seen and nothing
+//! else: it has no `self`, so no client is in its reach. The runtime applies. [`Reconcile::act`] does what is no
+//! object. [`Reconcile::report`] says how it went, again without `self`.
+//!
+//! # Guarantees
+//! One object is never reconciled twice at once. Every write is recorded in the object's inventory before it is
+//! sent, fenced by the Lease, and left out when it would change nothing. Prune runs only after a full success.
+//!
+//! # Assumptions
+//! `see` has no effects; `plan` and `report` are pure. `act` may be repeated after a crash.
+
+use std::fmt::Debug;
+
+use serde::Serialize;
+use trellis_api::Managed;
+use trellis_core::condition::{Draft, READY, State};
+
+use crate::{End, Kinds, Outcome, Permission, Plan, Reference, Result, World, shelf::Kind};
+
+/// One controller.
+pub trait Reconcile: Send + Sync + Sized + 'static {
+    /// Lower-case name: the value of `--controllers`, of metrics' `controller` label and part of field managers.
+    const NAME: &'static str;
+    /// Set on every object before anything is written for it; removed after everything is taken back.
+    const FINALIZER: &'static str;
+    /// Everything the controller may do, the object itself included; only the runtime's own needs
+    /// ([`crate::permission::RUNTIME`]) come on top.
+    const NEEDS: &'static [Permission];
+
+    /// The kind that is reconciled.
+    type Object: Kind + Managed;
+    /// Everything planning may know.
+    type Seen: Send + Sync;
+    /// Effects that are not objects; [`crate::Never`] when there are none.
+    type Act: Clone + Debug + PartialEq + Serialize + Send + Sync;
+
+    /// The kinds that are read or owned.
+    fn kinds(kinds: Kinds) -> Kinds;
+
+    /// The objects that decide about `object`, whether or not they exist: a change of one of them wakes it.
+    fn refers(&self, object: &Self::Object) -> Vec<Reference>;
+
+    /// What `object` and others of its kind may contend for: a new spec, a beginning or an end of one of them wakes the
+    /// others, and [`World::contenders`] finds them. Nothing by default.
+    fn contends(&self, object: &Self::Object) -> Vec<Reference> {
+        let _ = object;
+        Vec::new()
+    }
+
+    /// Reads.
+    fn see(&self, world: &World, object: &Self::Object) -> impl Future<Output = Result<Self::Seen>> + Send;
+
+    /// Decides.
+    ///
+    /// # Errors
+    /// A [`trellis_core::Refusal`] when the user has to change something first.
+    fn plan(object: &Self::Object, seen: &Self::Seen) -> Result<Plan<Self::Act>, trellis_core::Refusal>;
+
+    /// Does what is no object. May be repeated.
+    fn act(&self, object: &Self::Object, act: &Self::Act) -> impl Future<Output = Result<()>> + Send;
+
+    /// Says how it went. What the runtime keeps (inventory, generation, time) is filled in by the runtime.
+    fn report(
+        object: &Self::Object,
+        seen: &Self::Seen,
+        outcome: &Outcome,
+    ) -> Reported<<Self::Object as Managed>::Status>;
+}
+
+/// A status and its conditions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reported<S> {
+    /// The kind's own fields.
+    pub status: S,
+    /// `Ready`.
+    pub ready: Draft,
+    /// Conditions of the kind beyond `Ready`, `Reconciling` and `Stalled`.
+    pub conditions: Vec<Draft>,
+}
+
+impl Outcome {
+    /// `Ready` as it follows from the end: `True` with this reason and message when done, else what stands in the way.
+    /// A failure says `Unknown`: what was in place before may well be in place still.
+    #[must_use]
+    pub fn ready(&self, reason: &str, message: impl Into<String>) -> Draft {
+        match &self.end {
+            End::Done => Draft::new(READY, State::True, reason, message.into()),
+            End::Waiting(waiting) => Draft::new(READY, State::False, waiting.reason, waiting.message.clone()),
+            End::Refused(refusal) => Draft::new(READY, State::False, refusal.reason, refusal.to_string()),
+            End::Failed(error) => Draft::new(
+                READY,
+                State::Unknown,
+                error.reason(),
+                format!("{}; retrying", error.brief()),
+            ),
+        }
+    }
+}
