@@ -1,0 +1,185 @@
+//! What is said of a policy: target by target, and as a whole.
+
+use trellis_api::{ResiliencePolicy, ResiliencePolicyStatus, TargetKind, status::InventoryEntry};
+use trellis_core::{
+    Refusal,
+    condition::{Draft, READY, STALLED, State},
+};
+use trellis_resilience::{
+    Cluster, Enacted, Mesh, Reason, Standing, annotations::Place, enact, mesh::Source, owner, siblings, summary,
+    warning,
+};
+use trellis_runtime::{End, Outcome, Reported};
+
+use super::Seen;
+
+/// Condition: whether the proxies of callers are known to apply the policy.
+pub const ENFORCED: &str = "Enforced";
+
+const UNOBSERVED: &str = "Linkerd reports no status for annotations, and takes a route with unreadable ones as accepted: \
+    that its proxies apply the policy, in every meshed caller, is concluded and not observed";
+
+/// Targets that a status lists; the numbers beside them count all.
+const LISTED: usize = 32;
+
+/// What the targets of a policy come to.
+pub(super) enum Judgement {
+    /// The policy acts wherever it is for it to act.
+    InForce,
+    /// Others decide everything.
+    Overridden(String),
+    /// Linkerd has to say something first.
+    Waiting(&'static str, String),
+    /// The user has to change something first.
+    Refused(Refusal),
+}
+
+/// A policy for one target has to act there. One for many is a default: it is no fault of it that some have their own,
+/// or cannot be reached, as long as it acts somewhere.
+pub(super) fn judge(policy: &ResiliencePolicy, targets: &[Enacted]) -> Judgement {
+    let refused = |pending: bool| {
+        let standings = targets.iter().flat_map(|target| target.sections.values());
+        standings.filter_map(move |standing| match standing {
+            Standing::Inert(refusal) if !pending => Some(refusal),
+            Standing::Pending(refusal) if pending => Some(refusal),
+            _ => None,
+        })
+    };
+    let in_force = targets.iter().any(Enacted::in_force);
+    if let Some(refusal) = refused(false).next()
+        && !(inherited(policy) && in_force)
+    {
+        return Judgement::Refused(refusal.clone());
+    }
+    if let Some(refusal) = refused(true).next() {
+        return Judgement::Waiting(refusal.reason, refusal.to_string());
+    }
+    if in_force || targets.iter().all(|target| target.sections.is_empty()) {
+        return Judgement::InForce;
+    }
+    let message = targets
+        .iter()
+        .map(|target| target.status().message)
+        .find(|message| !message.is_empty());
+    Judgement::Overridden(message.unwrap_or_default())
+}
+
+fn inherited(policy: &ResiliencePolicy) -> bool {
+    policy
+        .spec
+        .target_ref
+        .as_ref()
+        .is_none_or(|target| target.kind == TargetKind::Namespace)
+}
+
+pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) -> Reported<ResiliencePolicyStatus> {
+    let cluster = seen.cluster.as_ref().ok();
+    let targets = cluster
+        .map(|cluster| enact(policy, cluster).targets)
+        .unwrap_or_default();
+    let count = |number: usize| (number > 0).then(|| i32::try_from(number).unwrap_or(i32::MAX));
+    let services = outcome
+        .in_place
+        .iter()
+        .filter(|entry| entry.part && entry.kind == "Service");
+    let status = ResiliencePolicyStatus {
+        applied_to_services: services.map(path).collect(),
+        targets: targets.iter().take(LISTED).map(Enacted::status).collect(),
+        targets_total: count(targets.len()),
+        targets_in_force: (!targets.is_empty())
+            .then(|| i32::try_from(targets.iter().filter(|target| target.in_force()).count()).unwrap_or(i32::MAX)),
+        linkerd_version: cluster.map(|cluster| cluster.mesh.version.to_string()),
+        ..ResiliencePolicyStatus::default()
+    };
+    let mut conditions = Vec::new();
+    if !outcome.in_place.is_empty() {
+        conditions.push(Draft::new(
+            ENFORCED,
+            State::Unknown,
+            Reason::LinkerdNotObserved.as_str(),
+            UNOBSERVED,
+        ));
+    }
+    let ready = match (&outcome.end, cluster, judge(policy, &targets)) {
+        (End::Done, Some(_), Judgement::Overridden(by)) => {
+            conditions.push(Draft::new(
+                STALLED,
+                State::True,
+                Reason::Overridden.as_str(),
+                by.clone(),
+            ));
+            Draft::new(READY, State::False, Reason::Overridden.as_str(), by)
+        }
+        (_, Some(cluster), _) => outcome.ready(done(policy, &targets).as_str(), message(policy, &targets, cluster)),
+        (_, None, _) => outcome.ready(Reason::Applied.as_str(), ""),
+    };
+    Reported {
+        status,
+        ready,
+        conditions,
+    }
+}
+
+/// The reason of a policy that is in place.
+fn done(policy: &ResiliencePolicy, targets: &[Enacted]) -> Reason {
+    let mut standings = targets.iter().flat_map(|target| target.sections.values());
+    if standings.any(|standing| matches!(standing, Standing::Overridden(_))) {
+        Reason::PartiallyOverridden
+    } else if policy.spec.sections().any(|section| policy.spec.enables(section)) {
+        Reason::Applied
+    } else {
+        Reason::NothingEnabled
+    }
+}
+
+/// What a policy that is in force does, where, and on what that rests.
+fn message(policy: &ResiliencePolicy, targets: &[Enacted], cluster: &Cluster) -> String {
+    let mut parts = vec![match targets {
+        [one] => {
+            let ports: Vec<String> = one.ports.iter().map(ToString::to_string).collect();
+            let ports = if ports.is_empty() {
+                String::new()
+            } else {
+                format!(", port {}", ports.join(", "))
+            };
+            let target = &one.target;
+            format!(
+                "{} on {} {}/{}{ports}",
+                summary(&policy.spec),
+                target.kind(),
+                target.namespace,
+                target.name
+            )
+        }
+        many => {
+            let in_force = many.iter().filter(|target| target.in_force()).count();
+            format!("{} on {in_force} of {} Services", summary(&policy.spec), many.len())
+        }
+    }];
+    if let [one] = targets {
+        parts.extend(one.notes.iter().cloned());
+        let service = cluster.service(&one.target.namespace, &one.target.name);
+        if let Some(service) = service.filter(|_| one.target.place == Place::Service) {
+            let beside = siblings::beside(&one.annotations, &service.metadata, &owner::manager(policy));
+            if !beside.is_empty() {
+                parts.push(format!("beside it, somebody else set {}", beside.join(", ")));
+            }
+        }
+    }
+    parts.push(format!("for {}", basis(&cluster.mesh)));
+    parts.extend(warning(&policy.spec).map(|warning| format!("but {warning}")));
+    parts.join("; ")
+}
+
+/// `namespace/name` of an object in the inventory.
+fn path(entry: &InventoryEntry) -> String {
+    format!("{}/{}", entry.namespace.as_deref().unwrap_or_default(), entry.name)
+}
+
+/// What `Ready` rests on.
+fn basis(mesh: &Mesh) -> String {
+    match mesh.source {
+        Source::Flag => format!("Linkerd {} as --linkerd-version says", mesh.version),
+        Source::ConfigMap => format!("Linkerd {} as ConfigMap linkerd/linkerd-config says", mesh.version),
+    }
+}

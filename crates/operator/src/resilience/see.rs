@@ -1,0 +1,209 @@
+//! The reads: the part of the cluster that matters to one policy, all of it from watches.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use kube::{Resource as _, ResourceExt as _};
+use trellis_api::{ResiliencePolicy, TargetKind};
+use trellis_bindings::{
+    gateway::{GrpcRoute, HttpRoute},
+    linkerd::{
+        ServiceProfile,
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+    },
+};
+use trellis_core::Refusal;
+use trellis_resilience::{Cluster, Gateway, Mesh, Reason, mesh::Source};
+use trellis_runtime::{Reference, Result, World};
+
+use super::{LINKERD_CONFIG, Resilience, carriers, parents, targets};
+
+impl Resilience {
+    /// What `linkerd-config` says, with the version as the operator was told, if it was.
+    pub(super) async fn mesh(&self, world: &World) -> Result<Result<Mesh, Refusal>> {
+        let (namespace, name) = LINKERD_CONFIG;
+        let config = world.get::<ConfigMap>(Some(namespace), name).await?;
+        let read = config.map(|config| Mesh::from_config_map(&config.data.clone().unwrap_or_default()));
+        Ok(match (&self.linkerd.version, read) {
+            (None, None) => Err(Reason::LinkerdNotFound
+                .refuse(format!("there is no ConfigMap {namespace}/{name}"))
+                .hint("install Linkerd, or start the operator with --linkerd-version")),
+            (None, Some(mesh)) => mesh.and_then(|mesh| self.same_domain(mesh)),
+            (Some(told), Some(Ok(mesh))) => self.same_domain(Mesh {
+                version: told.version.clone(),
+                source: Source::Flag,
+                ..mesh
+            }),
+            (Some(told), None | Some(Err(_))) => Ok(Mesh {
+                cluster_domain: self.linkerd.cluster_domain.clone(),
+                ..told.clone()
+            }),
+        })
+    }
+
+    /// ServiceProfiles are found by a name that ends in the cluster's domain: a wrong one would hide them.
+    fn same_domain(&self, mesh: Mesh) -> Result<Mesh, Refusal> {
+        if mesh.cluster_domain == self.linkerd.cluster_domain {
+            return Ok(mesh);
+        }
+        let (theirs, ours) = (&mesh.cluster_domain, &self.linkerd.cluster_domain);
+        Err(Reason::ClusterDomainMismatch
+            .refuse(format!(
+                "linkerd-config says that the cluster's domain is {theirs}, the operator assumes {ours}"
+            ))
+            .hint(format!("start the operator with --cluster-domain {theirs}")))
+    }
+
+    /// The profiles that may shadow what the policy writes: in the Service's namespace, and in the policy's.
+    pub(super) fn profiles(&self, policy: &ResiliencePolicy) -> Vec<Reference> {
+        let own = policy.namespace();
+        let named = policy
+            .spec
+            .target_ref
+            .as_ref()
+            .filter(|target| target.kind != TargetKind::Namespace);
+        let Some(target) = named else {
+            return vec![Reference::any::<ServiceProfile>(own.as_deref())];
+        };
+        let namespace = target.namespace.as_deref().or(own.as_deref());
+        let name = self.profile_name(namespace.unwrap_or_default(), &target.name);
+        let mut profiles = vec![Reference::to::<ServiceProfile>(namespace, &name)];
+        if namespace != own.as_deref() {
+            profiles.push(Reference::to::<ServiceProfile>(own.as_deref(), &name));
+        }
+        profiles
+    }
+
+    fn profile_name(&self, namespace: &str, service: &str) -> String {
+        format!("{service}.{namespace}.svc.{}", self.linkerd.cluster_domain)
+    }
+
+    /// The part of the cluster that the policy is decided on.
+    pub(super) async fn cluster(&self, world: &World, policy: &ResiliencePolicy, mesh: Mesh) -> Result<Cluster> {
+        let own = policy.namespace();
+        let own = own.as_deref();
+        let mut cluster = Cluster::of(mesh);
+        cluster.gateway = Gateway {
+            http: world.versions::<HttpRoute>().await?,
+            grpc: world.versions::<GrpcRoute>().await?,
+        };
+        let mut contended = targets(policy);
+        let target = policy.spec.target_ref.as_ref();
+        let namespace = target.and_then(|target| target.namespace.as_deref()).or(own);
+        match target.map(|target| (target.kind, target.name.as_str())) {
+            None | Some((TargetKind::Namespace, _)) => {
+                cluster.services = owned(world.list::<Service>(own).await?);
+                cluster.profiles = owned(world.list::<ServiceProfile>(own).await?);
+            }
+            Some((TargetKind::Service, name)) => {
+                cluster
+                    .services
+                    .extend(world.get::<Service>(namespace, name).await?.map(Arc::unwrap_or_clone));
+                let profile = self.profile_name(namespace.unwrap_or_default(), name);
+                for place in if namespace == own {
+                    vec![own]
+                } else {
+                    vec![own, namespace]
+                } {
+                    let found = world.get::<ServiceProfile>(place, &profile).await?;
+                    cluster.profiles.extend(found.map(Arc::unwrap_or_clone));
+                }
+            }
+            Some((TargetKind::EgressNetwork, name)) => {
+                cluster
+                    .egress_networks
+                    .extend(world.get::<EgressNetwork>(own, name).await?.map(Arc::unwrap_or_clone));
+            }
+            Some((TargetKind::HttpRoute, name)) => {
+                let route = world.get::<HttpRoute>(own, name).await?.map(Arc::unwrap_or_clone);
+                contended.extend(
+                    route
+                        .iter()
+                        .flat_map(|route| parents(&route.spec.parent_refs, route.namespace().as_deref())),
+                );
+                cluster.http_routes.extend(route);
+                parents_of(&mut cluster, world, &contended).await?;
+            }
+            Some((TargetKind::GrpcRoute, name)) => {
+                let route = world.get::<GrpcRoute>(own, name).await?.map(Arc::unwrap_or_clone);
+                contended.extend(
+                    route
+                        .iter()
+                        .flat_map(|route| parents(&route.spec.parent_refs, route.namespace().as_deref())),
+                );
+                cluster.grpc_routes.extend(route);
+                parents_of(&mut cluster, world, &contended).await?;
+            }
+        }
+        attached(&mut cluster, world).await?;
+        for (namespace, name) in carriers(policy) {
+            if cluster.service(namespace, name).is_none() {
+                let found = world.get::<Service>(Some(namespace), name).await?;
+                cluster.services.extend(found.map(Arc::unwrap_or_clone));
+            }
+        }
+        if policy.spec.rate_limit.is_some() {
+            cluster.servers = owned(world.list::<Server>(own).await?);
+            cluster.rate_limits = owned(world.list::<HttpLocalRateLimitPolicy>(own).await?);
+        }
+        cluster.policies = owned(world.contenders::<ResiliencePolicy>(&contended)?);
+        // The policy itself as it is carried out, which may be newer than what the watch has shown of it.
+        cluster
+            .policies
+            .retain(|other| (other.namespace(), other.name_any()) != (policy.namespace(), policy.name_any()));
+        cluster.policies.push(policy.clone());
+        Ok(cluster)
+    }
+}
+
+/// What a route is attached to.
+async fn parents_of(cluster: &mut Cluster, world: &World, references: &[Reference]) -> Result<()> {
+    for reference in references {
+        let namespace = reference.namespace.as_deref();
+        if reference.kind == Service::kind(&()) {
+            let found = world.get::<Service>(namespace, &reference.name).await?;
+            cluster.services.extend(found.map(Arc::unwrap_or_clone));
+        } else if reference.kind == EgressNetwork::kind(&()) {
+            let found = world.get::<EgressNetwork>(namespace, &reference.name).await?;
+            cluster.egress_networks.extend(found.map(Arc::unwrap_or_clone));
+        }
+    }
+    Ok(())
+}
+
+/// The routes that are attached to what is seen.
+async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
+    let services = cluster
+        .services
+        .iter()
+        .map(|service| Reference::to::<Service>(service.namespace().as_deref(), &service.name_any()));
+    let networks = cluster
+        .egress_networks
+        .iter()
+        .map(|network| Reference::to::<EgressNetwork>(network.namespace().as_deref(), &network.name_any()));
+    for reference in services.chain(networks).collect::<Vec<_>>() {
+        for route in owned(world.about::<HttpRoute>(&reference).await?) {
+            if !cluster
+                .http_routes
+                .iter()
+                .any(|known| known.metadata.uid == route.metadata.uid)
+            {
+                cluster.http_routes.push(route);
+            }
+        }
+        for route in owned(world.about::<GrpcRoute>(&reference).await?) {
+            if !cluster
+                .grpc_routes
+                .iter()
+                .any(|known| known.metadata.uid == route.metadata.uid)
+            {
+                cluster.grpc_routes.push(route);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn owned<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
+    objects.into_iter().map(Arc::unwrap_or_clone).collect()
+}
