@@ -1,0 +1,51 @@
+//! `trellis adopt`: hand-written annotations of a Service as a policy, without an effective change.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use trellis_resilience::{adopt::adopt, annotations::Place};
+
+use crate::{explain, live, out};
+
+/// Arguments of `trellis adopt`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The Service, as service/NAME
+    #[arg(value_name = "service/NAME")]
+    service: String,
+    /// Namespace of the Service
+    #[arg(long, short, default_value = "default", value_name = "NAMESPACE")]
+    namespace: String,
+    /// As JSON, with what stays as it is
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cluster: live::From,
+}
+
+/// Prints the policy; nothing is written.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let name = explain::service(&args.service)?;
+    let cluster = crate::wait_for(args.cluster.cluster())?;
+    let service = cluster.service(&args.namespace, name);
+    let service = service.with_context(|| format!("there is no Service {name} in namespace {}", args.namespace))?;
+    let adoption = adopt(&service.metadata, Place::Service, &cluster.mesh.version);
+    if args.json {
+        out::data(serde_json::to_string_pretty(&adoption)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (key, (theirs, ours)) in &adoption.respelt {
+        let ours = ours.as_deref().unwrap_or("nothing");
+        out::say(format_args!(
+            "remove {key}: {theirs} before you apply the policy, which says {ours} and means the same"
+        ));
+    }
+    for left in &adoption.left {
+        out::say(format_args!("left as it is: {left}"));
+    }
+    match &adoption.policy {
+        Some(policy) => out::data(serde_saphyr::to_string(policy)?.trim_end()),
+        None => out::say("there is nothing to take over"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,88 @@
+//! `trellis diff`: what manifests of policies would change, in objects and in what calls get.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use kube::ResourceExt as _;
+use trellis_api::ResiliencePolicy;
+use trellis_resilience::{diff::diff, project::project};
+
+use crate::{live, out};
+
+/// A file of manifests is written by people: more than this is a mistake.
+const FILE_LIMIT: u64 = 4 << 20;
+
+/// Arguments of `trellis diff`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// File with policies
+    #[arg(long, short, value_name = "FILE")]
+    file: PathBuf,
+    /// Namespace of policies that name none
+    #[arg(long, short, default_value = "default", value_name = "NAMESPACE")]
+    namespace: String,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    cluster: live::From,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let policies = read(args)?;
+    let mut cluster = crate::wait_for(args.cluster.cluster())?;
+    let (before, _) = project(&cluster);
+    for policy in policies {
+        let name = |policy: &ResiliencePolicy| (policy.namespace(), policy.name_any());
+        cluster.policies.retain(|known| name(known) != name(&policy));
+        cluster.policies.push(policy);
+    }
+    let (after, conflicts) = project(&cluster);
+    let diff = diff(&before, &after);
+    if args.json {
+        out::data(serde_json::to_string_pretty(&diff)?);
+    } else {
+        for change in &diff.objects {
+            out::data(&change.object);
+            for (key, (was, is)) in &change.annotations {
+                out::data(format_args!(
+                    "  {key}: {} -> {}",
+                    was.as_deref().unwrap_or("(none)"),
+                    is.as_deref().unwrap_or("(none)")
+                ));
+            }
+        }
+        out::say(format_args!(
+            "{} objects and {} kinds of calls change",
+            diff.objects.len(),
+            diff.calls.len()
+        ));
+    }
+    for conflict in &conflicts {
+        out::say(format_args!(
+            "policy {} would not get {} of {}: somebody else says {}",
+            conflict.policy, conflict.key, conflict.object, conflict.value
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(args: &Args) -> anyhow::Result<Vec<ResiliencePolicy>> {
+    let path = args.file.display();
+    let size = fs::metadata(&args.file).with_context(|| path.to_string())?.len();
+    anyhow::ensure!(
+        size <= FILE_LIMIT,
+        "{path} has {size} bytes; at most {FILE_LIMIT} are read"
+    );
+    let text = fs::read_to_string(&args.file).with_context(|| path.to_string())?;
+    let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).with_context(|| path.to_string())?;
+    let ours = documents
+        .into_iter()
+        .filter(|document| document["kind"] == "ResiliencePolicy");
+    ours.map(|document| {
+        let mut policy: ResiliencePolicy = serde_json::from_value(document).with_context(|| path.to_string())?;
+        policy.metadata.namespace.get_or_insert_with(|| args.namespace.clone());
+        Ok(policy)
+    })
+    .collect()
+}

@@ -1,0 +1,84 @@
+//! `trellis`: one binary for the platform's whole life.
+
+mod adopt;
+mod crds;
+mod dev;
+mod diff;
+mod doctor;
+mod explain;
+mod lint;
+mod live;
+mod migrate;
+mod operator;
+mod out;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Carries a Kubernetes platform through its whole life.
+#[derive(Parser)]
+#[command(
+    name = "trellis",
+    version,
+    about = "Carries a Kubernetes platform through its whole life",
+    propagate_version = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// A real local Kubernetes with every controller and the examples
+    Dev(dev::Args),
+    /// Run the controllers against the cluster of the current kubeconfig
+    Operator(operator::Args),
+    /// Print, install or upgrade the custom resource definitions
+    Crds(crds::Args),
+    /// What calls to a Service get, and who said so
+    Explain(explain::Args),
+    /// Find annotations, routes and policies that do not do what they seem to
+    Lint(lint::Args),
+    /// What policies in a file would change
+    Diff(diff::Args),
+    /// Turn a Service's hand-written annotations into a policy
+    Adopt(adopt::Args),
+    /// Check whether a cluster has what a capability needs
+    Doctor(doctor::Args),
+    /// Turn legacy configuration into policies
+    Migrate(migrate::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The only failure is that a provider is installed already, which cannot be: this is the first line.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let result = match cli.command {
+        Command::Dev(args) => dev::run(args),
+        Command::Operator(args) => operator::run(args),
+        Command::Crds(args) => crds::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Adopt(args) => adopt::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            out::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one piece of work that asks a cluster.
+fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
