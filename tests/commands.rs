@@ -1,0 +1,191 @@
+//! The commands that explain, check and take over, on a living cluster: their texts, their JSON and their exit codes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::{path::Path, process::Output};
+
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+use trellis_api::ResiliencePolicy;
+use trellis_bindings::linkerd::ServiceProfile;
+use trellis_testkit::{fixtures::service, operator::binary, plane::Shared};
+
+static PLANE: Shared = trellis_tests::operator_plane();
+
+struct Said {
+    code: Option<i32>,
+    data: String,
+    talk: String,
+}
+
+async fn trellis(kubeconfig: &Path, arguments: &[&str]) -> Said {
+    let mut command = tokio::process::Command::new(binary().await.unwrap());
+    command
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .env("NO_COLOR", "1");
+    let Output { status, stdout, stderr } = command.output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said {
+        code: status.code(),
+        data: text(stdout),
+        talk: text(stderr),
+    }
+}
+
+impl Said {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_else(|error| panic_with(&format!("{error}: {}", self.data)))
+    }
+}
+
+#[expect(clippy::panic, reason = "helper of tests")]
+fn panic_with(text: &str) -> Value {
+    panic!("{text}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one cluster, in the order in which a user meets the commands"
+)]
+async fn a_cluster_is_explained_linted_taken_over_and_migrated() {
+    let plane = PLANE.get().await.unwrap();
+    let isolated = plane.isolated("commands").await.unwrap();
+    let namespace = isolated.name().to_owned();
+    let by_hand = service("web")
+        .port(80)
+        .annotation("retry.linkerd.io/limit", "3")
+        .annotation("retry.linkerd.io/http", "5xx,429")
+        .annotation("timeout.linkerd.io/request", "10s");
+    isolated.create_object(by_hand.build()).await.unwrap();
+    let bad = service("bad").port(80).annotation("retry.linkerd.io/http", "3");
+    isolated.create_object(bad.build()).await.unwrap();
+    isolated
+        .create_object(service("legacy").port(80).build())
+        .await
+        .unwrap();
+    let profile: ServiceProfile = serde_json::from_value(json!({
+        "apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile",
+        "metadata": { "name": format!("legacy.{namespace}.svc.cluster.local") },
+        "spec": { "routes": [{ "name": "GET /books", "condition": { "method": "GET", "pathRegex": "/books" },
+                               "isRetryable": true, "timeout": "300ms" }],
+                  "retryBudget": { "retryRatio": 0.2, "minRetriesPerSecond": 10, "ttl": "10s" } },
+    }))
+    .unwrap();
+    isolated.create_object(profile).await.unwrap();
+    let account = trellis_tests::account(plane).await.unwrap();
+    let operator = trellis_tests::launch(account.path(), "commands", &[])
+        .start()
+        .await
+        .unwrap();
+    operator.ready().await;
+
+    let admin = plane.control().kubeconfig();
+    let on = |arguments: &[&str]| {
+        let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        all.extend(["--linkerd-version".to_owned(), "2.18".to_owned()]);
+        async move { trellis(admin, &all.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+
+    // explain: every value with who said it; what others get; wrong names.
+    let before = on(&["explain", "service/web", "-n", &namespace]).await;
+    assert_eq!(before.code, Some(0), "{}", before.talk);
+    for line in [
+        "limit: 3  <- annotation retry.linkerd.io/limit of the Service",
+        "statuses: [[500,599],[429,429]]  <- annotation retry.linkerd.io/http of the Service",
+        "request: 10000 ms  <- annotation timeout.linkerd.io/request of the Service",
+    ] {
+        assert!(before.data.contains(line), "{line} missing in:\n{}", before.data);
+    }
+    let broken = on(&["explain", "svc/bad", "-n", &namespace, "--json"]).await.json();
+    assert_eq!(
+        broken[0]["rules"][0].get("retry"),
+        None,
+        "a bad list of statuses is no retry: {broken}"
+    );
+    let shadowed = on(&["explain", "legacy", "-n", &namespace, "--port", "80"]).await;
+    assert!(shadowed.data.contains("(ServiceProfileShadowed)"), "{}", shadowed.data);
+    for wrong in [["explain", "pod/web"], ["explain", "service/none"]] {
+        let refused = on(&wrong).await;
+        assert!(
+            refused.code == Some(1) && refused.talk.starts_with("error: "),
+            "{}",
+            refused.talk
+        );
+    }
+
+    // lint: exit code 1, the object and the rule.
+    let findings = on(&["lint", "--json"]).await;
+    assert_eq!(findings.code, Some(1));
+    let of_bad = findings.json().as_array().unwrap().iter().any(|finding| {
+        finding["object"] == format!("Service {namespace}/bad")
+            && finding["rule"] == "invalid-annotation"
+            && finding["severity"] == "error"
+    });
+    assert!(of_bad, "{}", findings.data);
+    assert!(on(&["lint"]).await.data.contains("[invalid-annotation]"));
+
+    // migrate: what has no counterpart is said.
+    let name = format!("legacy.{namespace}.svc.cluster.local");
+    let migrated = on(&["migrate", "serviceprofile", &name, "-n", &namespace, "--json"])
+        .await
+        .json();
+    assert_eq!(migrated["policies"][0]["kind"], "ResiliencePolicy", "{migrated}");
+    assert!(
+        migrated["notes"].to_string().to_lowercase().contains("budget"),
+        "{migrated}"
+    );
+
+    // adopt: the policy applies as it is, and calls get the same as before.
+    let adopted = on(&["adopt", "service/web", "-n", &namespace, "--json"]).await.json();
+    assert_eq!(adopted["policy"]["kind"], "ResiliencePolicy", "{adopted}");
+    let policy: ResiliencePolicy = serde_json::from_value(adopted["policy"].clone()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), adopted["policy"].to_string()).unwrap();
+    let diff = on(&["diff", "-f", file.path().to_str().unwrap(), "-n", &namespace, "--json"])
+        .await
+        .json();
+    assert_eq!(diff["calls"], json!([]), "{diff}");
+    let respelt: Vec<String> = adopted["respelt"].as_object().unwrap().keys().cloned().collect();
+    let nothing: serde_json::Map<String, Value> = respelt.into_iter().map(|key| (key, Value::Null)).collect();
+    isolated
+        .merge::<Service>("web", json!({ "metadata": { "annotations": nothing } }))
+        .await
+        .unwrap();
+    let name = policy.metadata.name.clone().unwrap();
+    isolated.create_object(policy).await.unwrap();
+    isolated
+        .until::<ResiliencePolicy>(&name, "the adopted policy is Ready", |policy| {
+            let conditions = policy.status.iter().flat_map(|status| &status.common.conditions);
+            conditions
+                .into_iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        })
+        .await;
+    let after = on(&["explain", "service/web", "-n", &namespace, "--json"]).await.json();
+    let then = on(&["explain", "service/web", "-n", &namespace, "--json"]).await.json();
+    assert_eq!(after, then, "the same cluster is explained the same way");
+    assert_eq!(after[0]["rules"][0]["retry"]["limit"], 3, "{after}");
+    assert_eq!(after[0]["rules"][0]["timeouts"]["request"], 10_000, "{after}");
+    assert!(
+        after.to_string().contains(&format!("{namespace}/{name}")),
+        "the policy is named: {after}"
+    );
+
+    // doctor: what is missing, and what mends it.
+    let checked = on(&["doctor", "--for", "resilience", "--json"]).await;
+    let checks = checked.json();
+    assert_eq!(checked.code, Some(0), "{checks}");
+    let gateway = checks
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["what"].to_string().contains("HTTPRoute"));
+    assert_eq!(gateway.unwrap()["state"], "partial");
+    let unknown = trellis(admin, &["doctor", "--for", "resilience"]).await;
+    assert!(
+        unknown.code == Some(1) && unknown.data.contains("--linkerd-version"),
+        "{}",
+        unknown.data
+    );
+}

@@ -1,0 +1,165 @@
+//! `Chronicle`: every version of every Service, profile and policy of a plane, by namespace, as watches show them.
+//!
+//! watch ─▶ versions by namespace and name ─▶ `until` a condition over the latest │ laws over all of them
+//!
+//! Invariant: what it holds is what the API server stored; a version may be missing only while a watch restarts.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    runtime::watcher::{Config, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::{sync::watch, task::JoinHandle};
+use trellis_api::ResiliencePolicy;
+use trellis_bindings::linkerd::ServiceProfile;
+
+/// The versions of each object, oldest first; `None` stands for its absence.
+pub(crate) type Versions<K> = BTreeMap<String, Vec<Option<K>>>;
+
+/// What happened in one namespace.
+#[derive(Clone, Default)]
+pub(crate) struct Place {
+    pub(crate) services: Versions<Service>,
+    pub(crate) policies: Versions<ResiliencePolicy>,
+    pub(crate) profiles: Versions<ServiceProfile>,
+}
+
+/// What is in a namespace now.
+#[derive(Clone, Default)]
+pub(crate) struct Now {
+    pub(crate) services: BTreeMap<String, Service>,
+    pub(crate) policies: BTreeMap<String, ResiliencePolicy>,
+    pub(crate) profiles: Vec<ServiceProfile>,
+}
+
+type Places = Arc<Mutex<BTreeMap<String, Place>>>;
+
+/// Notes everything until dropped.
+pub(crate) struct Chronicle {
+    places: Places,
+    changes: watch::Receiver<u64>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Chronicle {
+    /// Returns once every kind has been listed.
+    pub(crate) async fn start(client: &Client) -> Self {
+        let places = Places::default();
+        let (sender, changes) = watch::channel(0);
+        let sender = Arc::new(sender);
+        let (services, one) = follow(client, &places, &sender, |place| &mut place.services);
+        let (policies, two) = follow(client, &places, &sender, |place| &mut place.policies);
+        let (profiles, three) = follow(client, &places, &sender, |place| &mut place.profiles);
+        for listed in [one, two, three] {
+            listed.await.unwrap();
+        }
+        Self {
+            places,
+            changes,
+            tasks: vec![services, policies, profiles],
+        }
+    }
+
+    /// Everything that happened in a namespace.
+    pub(crate) fn place(&self, namespace: &str) -> Place {
+        self.places.lock().unwrap().get(namespace).cloned().unwrap_or_default()
+    }
+
+    /// What is in a namespace now.
+    pub(crate) fn now(&self, namespace: &str) -> Now {
+        let places = self.places.lock().unwrap();
+        places.get(namespace).map(Place::now).unwrap_or_default()
+    }
+
+    /// Waits until `check` of what is in the namespace is `Ok`; else panics with its last answer.
+    pub(crate) async fn until<T>(
+        &self,
+        namespace: &str,
+        limit: Duration,
+        mut check: impl FnMut(&Now) -> Result<T, String>,
+    ) -> T {
+        let mut changes = self.changes.clone();
+        let mut last = String::new();
+        let found = tokio::time::timeout(limit, async {
+            loop {
+                changes.borrow_and_update();
+                match check(&self.now(namespace)) {
+                    Ok(found) => return found,
+                    Err(state) => last = state,
+                }
+                changes.changed().await.unwrap();
+            }
+        })
+        .await;
+        found.unwrap_or_else(|_| panic!("{namespace}: not within {limit:?}: {last}"))
+    }
+}
+
+impl Drop for Chronicle {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Place {
+    fn now(&self) -> Now {
+        fn latest<K: Clone>(versions: &Versions<K>) -> BTreeMap<String, K> {
+            let last = versions
+                .iter()
+                .filter_map(|(name, versions)| Some((name.clone(), versions.last()?.clone()?)));
+            last.collect()
+        }
+        Now {
+            services: latest(&self.services),
+            policies: latest(&self.policies),
+            profiles: latest(&self.profiles).into_values().collect(),
+        }
+    }
+}
+
+fn follow<K>(
+    client: &Client,
+    places: &Places,
+    changed: &Arc<watch::Sender<u64>>,
+    versions: fn(&mut Place) -> &mut Versions<K>,
+) -> (JoinHandle<()>, tokio::sync::oneshot::Receiver<()>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let (listed, is_listed) = tokio::sync::oneshot::channel();
+    let mut events = watcher(Api::<K>::all(client.clone()), Config::default()).boxed();
+    let (places, changed) = (Arc::clone(places), Arc::clone(changed));
+    let task = tokio::spawn(async move {
+        let mut listed = Some(listed);
+        while let Some(event) = events.next().await {
+            let (object, there) = match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => (object, true),
+                Ok(Event::Delete(object)) => (object, false),
+                Ok(Event::InitDone) => {
+                    listed.take().map(|listed| listed.send(()));
+                    continue;
+                }
+                Ok(Event::Init) | Err(_) => continue,
+            };
+            {
+                let mut places = places.lock().unwrap();
+                let place = places.entry(object.namespace().unwrap_or_default()).or_default();
+                versions(place)
+                    .entry(object.name_any())
+                    .or_default()
+                    .push(there.then_some(object));
+            }
+            changed.send_modify(|count| *count += 1);
+        }
+    });
+    (task, is_listed)
+}

@@ -1,0 +1,374 @@
+//! `StandIn`: a stand-in for Linkerd's policy controller, which does not run here. It writes what the real one writes
+//! into the status of routes, rate limits and EgressNetworks, by the facts about it, and nothing more.
+//!
+//! ```text
+//!  Services, routes, Servers, limits, networks ─▶ something changed ─▶ look at all ─▶ status of what differs
+//! ```
+//!
+//! Switches: it speaks at once or late, says nothing (and takes back nothing), or says No to everything.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use trellis_bindings::{
+    gateway::{GrpcRoute, HttpRoute},
+    linkerd::policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+};
+use trellis_testkit::plane::Isolated;
+
+/// Its name, in the status of routes and as field manager.
+pub(crate) const NAME: &str = "linkerd.io/policy-controller";
+
+/// When anything was said.
+const SINCE: &str = "2026-01-01T00:00:00Z";
+
+/// What it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Says {
+    /// What the real one would.
+    TheTruth,
+    /// The same, after this time.
+    Late(Duration),
+    /// Nothing: as if it did not run. What it said before stays.
+    Nothing,
+    /// No, with this reason, whatever the object.
+    No(&'static str),
+}
+
+/// A stand-in for Linkerd's policy controller, until dropped.
+pub(crate) struct StandIn {
+    says: watch::Sender<Says>,
+    task: JoinHandle<()>,
+}
+
+impl StandIn {
+    /// For these namespaces; it tells the truth.
+    pub(crate) fn start(client: &Client, namespaces: &[&str]) -> Self {
+        let (says, mode) = watch::channel(Says::TheTruth);
+        let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
+        let task = tokio::spawn(speak(client.clone(), namespaces, mode));
+        Self { says, task }
+    }
+
+    pub(crate) fn says(&self, says: Says) {
+        self.says.send_replace(says);
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn speak(client: Client, namespaces: Vec<String>, mut mode: watch::Receiver<Says>) {
+    let changes = namespaces.iter().flat_map(|namespace| {
+        [
+            changes::<Service>(&client, namespace),
+            changes::<HttpRoute>(&client, namespace),
+            changes::<GrpcRoute>(&client, namespace),
+            changes::<Server>(&client, namespace),
+            changes::<HttpLocalRateLimitPolicy>(&client, namespace),
+            changes::<EgressNetwork>(&client, namespace),
+        ]
+    });
+    // Many changes at once are one reason to look.
+    let mut changes = stream::select_all(changes).ready_chunks(100);
+    loop {
+        let more = tokio::select! {
+            change = changes.next() => change.is_some(),
+            switched = mode.changed() => switched.is_ok(),
+        };
+        if !more {
+            return;
+        }
+        let says = *mode.borrow_and_update();
+        if let Says::Late(time) = says {
+            sleep(time).await;
+        }
+        for namespace in &namespaces {
+            // What changed meanwhile, or is not served, comes again with a later change.
+            let voice = Voice {
+                client: &client,
+                says,
+                mode: &mode,
+            };
+            let _ = look(&voice, namespace, &namespaces).await;
+        }
+    }
+}
+
+fn changes<K>(client: &Client, namespace: &str) -> stream::BoxStream<'static, ()>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    watcher(api, watcher::Config::default())
+        .default_backoff()
+        .map(|_| ())
+        .boxed()
+}
+
+/// A mode as it was when a look began.
+struct Voice<'a> {
+    client: &'a Client,
+    says: Says,
+    mode: &'a watch::Receiver<Says>,
+}
+
+async fn look(voice: &Voice<'_>, namespace: &str, all: &[String]) -> kube::Result<()> {
+    let (client, says) = (voice.client, voice.says);
+    if says == Says::Nothing {
+        return Ok(());
+    }
+    let networks: Vec<EgressNetwork> = list(client, namespace).await.unwrap_or_default();
+    for network in &networks {
+        let verdict = condition("Accepted", no(says).unwrap_or(Ok("Accepted")), "");
+        put(voice, network, json!({ "conditions": [verdict] })).await?;
+    }
+    limits(voice, namespace).await?;
+    let mut services = Vec::new();
+    let mut grpc = Vec::new();
+    for namespace in all {
+        services.extend(list::<Service>(client, namespace).await?);
+        grpc.extend(list::<GrpcRoute>(client, namespace).await?);
+    }
+    let taken: Vec<(String, Value)> = grpc.iter().flat_map(|route| parents(&json!(route))).collect();
+    let place = Seen {
+        services,
+        networks,
+        grpc: taken,
+    };
+    for route in list::<HttpRoute>(client, namespace).await? {
+        put(voice, &route, place.verdicts(&json!(route), true, says)).await?;
+    }
+    for route in grpc
+        .iter()
+        .filter(|route| route.namespace().as_deref() == Some(namespace))
+    {
+        put(voice, route, place.verdicts(&json!(route), false, says)).await?;
+    }
+    Ok(())
+}
+
+/// Of several limits of a Server the oldest counts.
+async fn limits(voice: &Voice<'_>, namespace: &str) -> kube::Result<()> {
+    let (client, says) = (voice.client, voice.says);
+    let servers: Vec<Server> = list(client, namespace).await.unwrap_or_default();
+    let mut limits: Vec<HttpLocalRateLimitPolicy> = list(client, namespace).await.unwrap_or_default();
+    limits.sort_by_key(|limit| (limit.creation_timestamp(), limit.name_any()));
+    for (index, limit) in limits.iter().enumerate() {
+        let server = &limit.spec.target_ref.name;
+        let rivals = &limits[..index];
+        let found = if !servers.iter().any(|known| known.name_any() == *server) {
+            Err("NoMatchingTarget")
+        } else if rivals.iter().any(|older| older.spec.target_ref.name == *server) {
+            Err("RateLimitReasonAlreadyExists")
+        } else {
+            Ok("Accepted")
+        };
+        let verdict = condition("Accepted", no(says).unwrap_or(found), "");
+        put(voice, limit, json!({ "conditions": [verdict] })).await?;
+    }
+    Ok(())
+}
+
+/// What decides over routes.
+struct Seen {
+    services: Vec<Service>,
+    networks: Vec<EgressNetwork>,
+    /// Namespace of the parent, and the parent, of every GRPCRoute.
+    grpc: Vec<(String, Value)>,
+}
+
+impl Seen {
+    /// The status of a route: entries of others stay, unknown parents get none.
+    fn verdicts(&self, route: &Value, http: bool, says: Says) -> Value {
+        let others = route["status"]["parents"].as_array().cloned().unwrap_or_default();
+        let mut all: Vec<Value> = others
+            .into_iter()
+            .filter(|entry| entry["controllerName"] != NAME)
+            .collect();
+        // The types here keep neither, and the definition asks for both.
+        for condition in all
+            .iter_mut()
+            .filter_map(|entry| entry["conditions"].as_array_mut())
+            .flatten()
+        {
+            condition["lastTransitionTime"] = SINCE.into();
+            condition["message"] = condition.get("message").cloned().unwrap_or_else(|| "".into());
+        }
+        for (namespace, parent) in parents(route) {
+            let Some(found) = self.verdict(&namespace, &parent, http) else {
+                continue;
+            };
+            let (accepted, message) = match no(says) {
+                Some(no) => (no, ""),
+                None => found,
+            };
+            let group = if parent["kind"] == "Service" {
+                json!("core")
+            } else {
+                parent["group"].clone()
+            };
+            let mut about =
+                json!({ "group": group, "kind": parent["kind"], "namespace": namespace, "name": parent["name"] });
+            if let Some(port) = parent.get("port").filter(|port| port.is_number()) {
+                about["port"] = port.clone();
+            }
+            all.push(json!({
+                "controllerName": NAME, "parentRef": about,
+                "conditions": [condition("Accepted", accepted, message), condition("ResolvedRefs", Ok("ResolvedRefs"), "")],
+            }));
+        }
+        json!({ "parents": all })
+    }
+
+    fn verdict(
+        &self,
+        namespace: &str,
+        parent: &Value,
+        http: bool,
+    ) -> Option<(Result<&'static str, &'static str>, &'static str)> {
+        let is =
+            |object: (Option<String>, String)| object.0.as_deref() == Some(namespace) && parent["name"] == object.1;
+        match (parent["group"].as_str()?, parent["kind"].as_str()?) {
+            ("" | "core", "Service") => {
+                let service = self
+                    .services
+                    .iter()
+                    .find(|service| is((service.namespace(), service.name_any())));
+                let address = service.and_then(|service| service.spec.as_ref()?.cluster_ip.as_deref());
+                if address.is_none_or(|address| address.is_empty() || address == "None") {
+                    return Some((Err("NoMatchingParent"), "parent service must have a ClusterIP"));
+                }
+            }
+            ("policy.linkerd.io", "EgressNetwork") => {
+                let network = self
+                    .networks
+                    .iter()
+                    .find(|network| is((network.namespace(), network.name_any())));
+                if network.is_none() {
+                    return Some((Err("NoMatchingParent"), ""));
+                }
+            }
+            _ => return None,
+        }
+        let identical = |(other, taken): &(String, Value)| {
+            other == namespace && taken["name"] == parent["name"] && taken["port"] == parent["port"]
+        };
+        if http && self.grpc.iter().any(identical) {
+            return Some((Err("RouteReasonConflicted"), ""));
+        }
+        Some((Ok("Accepted"), ""))
+    }
+}
+
+/// The parents of a route, each with its namespace.
+fn parents(route: &Value) -> Vec<(String, Value)> {
+    let parents = route["spec"]["parentRefs"].as_array().cloned().unwrap_or_default();
+    let own = route["metadata"]["namespace"].as_str().unwrap_or_default();
+    let placed = parents.into_iter().map(|parent| {
+        let namespace = parent["namespace"].as_str().unwrap_or(own).to_owned();
+        (namespace, parent)
+    });
+    placed.collect()
+}
+
+fn no(says: Says) -> Option<Result<&'static str, &'static str>> {
+    match says {
+        Says::No(reason) => Some(Err(reason)),
+        _ => None,
+    }
+}
+
+/// As the real one writes it: without a generation, mostly without a message.
+fn condition(type_: &str, reason: Result<&str, &str>, message: &str) -> Value {
+    let status = if reason.is_ok() { "True" } else { "False" };
+    let (Ok(reason) | Err(reason)) = reason;
+    json!({
+        "type": type_, "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": SINCE,
+    })
+}
+
+async fn list<K>(client: &Client, namespace: &str) -> kube::Result<Vec<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    Ok(api.list(&ListParams::default()).await?.items)
+}
+
+/// Writes a status that differs, unless the mode has been switched since.
+async fn put<K>(voice: &Voice<'_>, object: &K, status: Value) -> kube::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + Serialize
+        + DeserializeOwned,
+{
+    if *voice.mode.borrow() != voice.says || said(&json!(object)["status"]) == said(&status) {
+        return Ok(());
+    }
+    let api: Api<K> = Api::namespaced(voice.client.clone(), &object.namespace().unwrap_or_default());
+    let by = PatchParams {
+        field_manager: Some(NAME.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch_status(&object.name_any(), &by, &Patch::Merge(json!({ "status": status })))
+        .await?;
+    Ok(())
+}
+
+/// A status without times and empty messages, which types of ours do not keep.
+fn said(status: &Value) -> Value {
+    match status {
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(key, value)| *key != "lastTransitionTime" && !value.is_null() && **value != "")
+            .map(|(key, value)| (key.clone(), said(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(said).collect(),
+        Value::Null => json!({}),
+        other => other.clone(),
+    }
+}
+
+/// Another controller's verdict on a route, which nobody may touch or believe.
+pub(crate) async fn another_controller_accepts(namespace: &Isolated, route: &str, service: &str) {
+    let verdict = json!({
+        "controllerName": "example.com/gateway",
+        "parentRef": { "group": "", "kind": "Service", "name": service },
+        "conditions": [condition("Accepted", Ok("Accepted"), "")],
+    });
+    let by = PatchParams {
+        field_manager: Some("example.com/gateway".to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({ "status": { "parents": [verdict] } }));
+    namespace
+        .api::<HttpRoute>()
+        .patch_status(route, &by, &patch)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,168 @@
+//! Routes of users: as targets, and in the way.
+
+use kube::ResourceExt as _;
+use serde_json::{Value, json};
+use trellis_bindings::gateway::HttpRoute;
+
+use crate::{
+    site::{FOREIGN, NO, Site, not_ready, ours, owned, ready},
+    stand_in::{NAME, Says, another_controller_accepts},
+};
+
+fn http_route(name: &str, service: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": { "name": name, "annotations": { FOREIGN.0: FOREIGN.1 } },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": service, "port": 80 }],
+            "rules": [{ "matches": [{ "path": { "value": "/theirs" } }] }],
+        },
+    })
+}
+
+/// On a user's route only our annotations come and go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_route_gets_our_annotations_only() {
+    let site = Site::new("theirs", "2.18").await;
+    site.linkerd.says(Says::Nothing);
+    site.service("web").await;
+    let spec = json!({
+        "targetRef": { "kind": "HTTPRoute", "name": "slow" },
+        "retry": { "maxAttempts": 2 }, "timeout": { "requestTimeout": "3s" },
+    });
+    site.policy("slow", spec).await;
+    site.until("slow", "TargetNotFound").await;
+    site.namespace.apply(http_route("slow", "web")).await.unwrap();
+    let before: HttpRoute = site.namespace.get("slow").await.unwrap();
+    not_ready(&site.until("slow", "RoutePending").await, "RoutePending");
+    // Somebody else's verdict does not count.
+    another_controller_accepts(&site.namespace, "slow", "web").await;
+    site.linkerd.says(Says::TheTruth);
+    let policy = site.until("slow", "Applied").await;
+    assert_eq!(ready(&policy).0, "True");
+    let route: HttpRoute = site.namespace.get("slow").await.unwrap();
+    let mut said: Vec<String> = route
+        .status
+        .iter()
+        .flat_map(|status| &status.parents)
+        .map(|parent| parent.controller_name.clone())
+        .collect();
+    said.sort_unstable();
+    assert_eq!(said, ["example.com/gateway", NAME]);
+    let annotations = [
+        ("retry.linkerd.io/limit", "2"),
+        ("retry.linkerd.io/http", "5xx"),
+        ("timeout.linkerd.io/request", "3s"),
+    ];
+    assert_eq!(ours(route.annotations()), owned(&annotations));
+    assert_eq!(route.annotations()[FOREIGN.0], FOREIGN.1);
+    assert_eq!((&route.spec, route.owner_references()), (&before.spec, &[][..]));
+    for (says, reason) in NO.into_iter().skip(1) {
+        site.linkerd.says(says);
+        not_ready(&site.until("slow", reason).await, reason);
+    }
+    site.linkerd.says(Says::TheTruth);
+    site.until("slow", "Applied").await;
+    site.remove("slow").await;
+    let route: HttpRoute = site.namespace.get("slow").await.unwrap();
+    assert_eq!(route.annotations(), before.annotations());
+    assert_eq!(route.spec, before.spec);
+    site.finish().await;
+}
+
+/// A user's route of the name that ours would have is never touched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_name_is_never_taken_over() {
+    let site = Site::new("taken", "2.18").await;
+    for name in ["web", "other"] {
+        site.service(name).await;
+    }
+    site.namespace.apply(http_route("web-carts", "other")).await.unwrap();
+    let spec = json!({
+        "targetRef": { "name": "web" }, "retry": { "maxAttempts": 3 },
+        "routes": [{ "name": "carts", "http": { "matches": [{ "path": { "value": "/carts" } }] } }],
+    });
+    site.policy("web", spec).await;
+    not_ready(&site.until("web", "NameTaken").await, "NameTaken");
+    let theirs: HttpRoute = site.namespace.get("web-carts").await.unwrap();
+    assert_eq!(theirs.annotations(), &owned(&[FOREIGN]));
+    assert_eq!(theirs.spec.parent_refs[0].name, "other");
+    assert!(theirs.owner_references().is_empty());
+    site.namespace.delete::<HttpRoute>("web-carts").await.unwrap();
+    site.until("web", "Applied").await;
+    let ours: HttpRoute = site.namespace.get("web-carts").await.unwrap();
+    assert_eq!(ours.owner_references().len(), 1);
+    site.remove("web").await;
+    site.namespace.gone::<HttpRoute>("web-carts").await;
+    site.finish().await;
+}
+
+/// A route's own policy wins over the Service's, unless that overrides; and the route is let go then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_may_override_its_routes() {
+    let site = Site::new("above", "2.18").await;
+    site.service("web").await;
+    site.namespace.apply(http_route("slow", "web")).await.unwrap();
+    let retries = |number: u32| json!({ "maxAttempts": number });
+    let spec = json!({ "targetRef": { "name": "web" }, "retry": retries(1) });
+    site.policy("whole", spec).await;
+    site.carries(
+        "web",
+        &[("retry.linkerd.io/limit", "1"), ("retry.linkerd.io/http", "5xx")],
+    )
+    .await;
+    let spec = json!({
+        "targetRef": { "kind": "HTTPRoute", "name": "slow" },
+        "retry": retries(2), "timeout": { "requestTimeout": "3s" },
+    });
+    site.policy("slow", spec).await;
+    site.stands("slow", &["retry InForce", "timeout InForce"]).await;
+    let carries = async |annotations: &[(&str, &str)]| {
+        let wanted = owned(annotations);
+        let reached = |route: &HttpRoute| ours(route.annotations()) == wanted;
+        site.namespace.until("slow", &format!("{wanted:?}"), reached).await;
+    };
+    let timeout = ("timeout.linkerd.io/request", "3s");
+    let all = [
+        ("retry.linkerd.io/limit", "2"),
+        ("retry.linkerd.io/http", "5xx"),
+        timeout,
+    ];
+    carries(&all).await;
+    site.edit("whole", json!({ "strategy": "Overrides" })).await;
+    carries(&[timeout]).await;
+    site.stands("slow", &["retry Overridden whole", "timeout InForce"])
+        .await;
+    site.edit("whole", json!({ "strategy": "Defaults" })).await;
+    carries(&all).await;
+    site.stands("slow", &["retry InForce", "timeout InForce"]).await;
+    site.remove("slow").await;
+    carries(&[]).await;
+    site.finish().await;
+}
+
+/// A policy that turns from a Service to a route lets the Service go, before Linkerd has said anything of the route.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_service_to_a_route() {
+    let site = Site::new("turned", "2.18").await;
+    site.linkerd.says(Says::Nothing);
+    site.service("web").await;
+    site.namespace.apply(http_route("slow", "web")).await.unwrap();
+    site.policy(
+        "p",
+        json!({ "targetRef": { "name": "web" }, "retry": { "maxAttempts": 1 } }),
+    )
+    .await;
+    site.until("p", "Applied").await;
+    site.edit("p", json!({ "targetRef": { "kind": "HTTPRoute", "name": "slow" } }))
+        .await;
+    not_ready(&site.until("p", "RoutePending").await, "RoutePending");
+    site.carries("web", &[]).await;
+    // And back, where nothing has to be said.
+    site.edit("p", json!({ "targetRef": { "kind": "Service", "name": "web" } }))
+        .await;
+    site.until("p", "Applied").await;
+    let route: HttpRoute = site.namespace.get("slow").await.unwrap();
+    assert!(ours(route.annotations()).is_empty(), "{:?}", route.annotations());
+    site.finish().await;
+}

@@ -1,0 +1,77 @@
+//! Stories across capabilities, on real Kubernetes. Here is what they share: a plane with the operator's CRDs, account
+//! and permissions, and how its binary is started there.
+//!
+//! ```text
+//!  operator_plane() ─▶ Plane ─▶ account(plane) ─▶ launch(kubeconfig, identity, namespaces) ─▶ start() ─▶ Operator
+//! ```
+//!
+//! Invariant: the operator of a story never has more permissions than those that the chart ships.
+
+use std::path::Path;
+
+use serde_json::json;
+use trellis_operator::{Controller, rbac};
+use trellis_testkit::{
+    operator::Launch,
+    plane::{Credentials, Plane, Shared},
+};
+
+/// Any error of a test's set-up.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where the operator lives: its account and its Leases.
+pub const NAMESPACE: &str = "trellis-system";
+/// As whom it runs.
+pub const ACCOUNT: &str = "trellis";
+/// The Linkerd that [`launch`] tells the operator about.
+pub const LINKERD: &str = "2.18";
+/// [`LINKERD`] as the independent model names it.
+pub const LINKERD_RELEASE: (u32, u32) = (2, 18);
+
+/// A plane, shared by the tests of one binary, with every CRD, `ServiceProfile`, and the operator's account with
+/// exactly the generated permissions in every namespace.
+///
+/// ```no_run
+/// static PLANE: trellis_testkit::plane::Shared = trellis_tests::operator_plane();
+/// ```
+#[must_use]
+pub const fn operator_plane() -> Shared {
+    Shared::new(|plane| Box::pin(install(plane)))
+}
+
+/// What [`operator_plane`] puts into a plane; for tests with a plane of their own.
+///
+/// # Errors
+/// When the API server refuses something of it.
+pub async fn install(plane: Plane) -> Result<(), Error> {
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
+    plane.apply(&trellis_api::crds()).await?;
+    plane.apply(&[trellis_bindings::linkerd::service_profile_crd()]).await?;
+    plane.apply(&[namespace]).await?;
+    plane
+        .apply(&rbac::manifests(Controller::ALL, ACCOUNT, NAMESPACE, &[]))
+        .await
+}
+
+/// A token of the operator's account, as a kubeconfig file that lasts as long as the returned value.
+///
+/// # Errors
+/// When no token is issued.
+pub async fn account(plane: &Plane) -> Result<Credentials, Error> {
+    plane.service_account(NAMESPACE, ACCOUNT).await
+}
+
+/// The operator with this kubeconfig (of [`account`], or of a proxy for it) for these namespaces, or for all when
+/// there are none. Its Lease is [`NAMESPACE`]`/trellis`; give each group of replicas its own with
+/// [`Launch::lease`].
+#[must_use]
+pub fn launch(kubeconfig: &Path, identity: &str, namespaces: &[&str]) -> Launch {
+    let launch = Launch::new(kubeconfig, identity)
+        .lease(NAMESPACE, "trellis")
+        .linkerd_version(LINKERD);
+    if namespaces.is_empty() {
+        launch
+    } else {
+        launch.namespaces(&namespaces.join(","))
+    }
+}
