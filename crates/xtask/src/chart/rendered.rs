@@ -1,0 +1,155 @@
+//! The objects that the chart renders, and what must hold for all of them.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// What `helm template` wrote.
+pub(crate) struct Rendered {
+    objects: Vec<Value>,
+}
+
+impl Rendered {
+    /// Reads the documents; empty ones are dropped.
+    pub(crate) fn read(text: &str) -> Result<Self> {
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("helm did not render YAML")?;
+        let objects: Vec<Value> = documents.into_iter().filter(|document| !document.is_null()).collect();
+        ensure!(!objects.is_empty(), "nothing was rendered");
+        Ok(Self { objects })
+    }
+
+    /// How many objects there are.
+    pub(crate) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// The objects themselves.
+    pub(crate) fn objects(&self) -> &[Value] {
+        &self.objects
+    }
+
+    /// Everything that must hold, whatever the values.
+    pub(crate) fn judge(&self) -> Result<()> {
+        self.objects_are_distinct()?;
+        self.roles_are_narrow()?;
+        self.roles_are_bound()?;
+        self.pods_are_restricted()
+    }
+
+    fn of<'a>(&'a self, kinds: &'a [&str]) -> impl Iterator<Item = &'a Value> {
+        self.objects
+            .iter()
+            .filter(|object| kinds.contains(&text(object, "/kind")))
+    }
+
+    fn objects_are_distinct(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        for object in &self.objects {
+            let identity = ["/kind", "/metadata/namespace", "/metadata/name"].map(|pointer| text(object, pointer));
+            ensure!(seen.insert(identity), "two objects are {identity:?}");
+            ensure!(
+                text(object, "/metadata/labels/app.kubernetes.io~1name") == "trellis",
+                "{identity:?} lacks the chart's labels"
+            );
+        }
+        Ok(())
+    }
+
+    fn roles_are_narrow(&self) -> Result<()> {
+        for role in self.of(&["Role", "ClusterRole"]) {
+            let rules = role.get("rules").context("a role without rules")?.to_string();
+            for wide in ["\"*\"", "\"escalate\"", "\"bind\"", "\"impersonate\"", "\"secrets\""] {
+                ensure!(!rules.contains(wide), "{} grants {wide}", text(role, "/metadata/name"));
+            }
+        }
+        Ok(())
+    }
+
+    fn roles_are_bound(&self) -> Result<()> {
+        for (role_kind, binding_kind) in [("Role", "RoleBinding"), ("ClusterRole", "ClusterRoleBinding")] {
+            let at = |object: &Value, pointer: &str| {
+                (
+                    text(object, "/metadata/namespace").to_owned(),
+                    text(object, pointer).to_owned(),
+                )
+            };
+            let roles: BTreeSet<_> = self.of(&[role_kind]).map(|role| at(role, "/metadata/name")).collect();
+            let bound: BTreeSet<_> = self
+                .of(&[binding_kind])
+                .map(|binding| at(binding, "/roleRef/name"))
+                .collect();
+            ensure!(roles == bound, "{role_kind}s {roles:?} but bindings to {bound:?}");
+        }
+        Ok(())
+    }
+
+    /// The `restricted` Pod Security Standard, and probes on both endpoints.
+    fn pods_are_restricted(&self) -> Result<()> {
+        let Some(deployment) = self.of(&["Deployment"]).next() else {
+            bail!("no Deployment")
+        };
+        let expected = [
+            ("/spec/template/spec/securityContext/runAsNonRoot", "true"),
+            (
+                "/spec/template/spec/securityContext/seccompProfile/type",
+                "\"RuntimeDefault\"",
+            ),
+            (
+                "/spec/template/spec/containers/0/securityContext/allowPrivilegeEscalation",
+                "false",
+            ),
+            (
+                "/spec/template/spec/containers/0/securityContext/readOnlyRootFilesystem",
+                "true",
+            ),
+            (
+                "/spec/template/spec/containers/0/securityContext/capabilities/drop",
+                "[\"ALL\"]",
+            ),
+            (
+                "/spec/template/spec/containers/0/livenessProbe/httpGet/path",
+                "\"/livez\"",
+            ),
+            (
+                "/spec/template/spec/containers/0/readinessProbe/httpGet/path",
+                "\"/readyz\"",
+            ),
+        ];
+        for (pointer, value) in expected {
+            let found = deployment.pointer(pointer).map(Value::to_string).unwrap_or_default();
+            ensure!(found == value, "{pointer} is {found}, not {value}");
+        }
+        Ok(())
+    }
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_roles_and_loose_bindings_are_named() {
+        let role = "kind: Role\nmetadata: {name: a, namespace: n, labels: {app.kubernetes.io/name: trellis}}\nrules: [{verbs: ['*']}]\n";
+        let rendered = Rendered::read(role).unwrap();
+        assert!(
+            rendered
+                .roles_are_narrow()
+                .unwrap_err()
+                .to_string()
+                .contains("a grants")
+        );
+        assert!(rendered.roles_are_bound().is_err());
+        assert!(rendered.objects_are_distinct().is_ok());
+        assert!(
+            Rendered::read(&format!("{role}---\n{role}"))
+                .unwrap()
+                .objects_are_distinct()
+                .is_err()
+        );
+    }
+}
