@@ -1,6 +1,6 @@
 //! What is said of a policy: target by target, and as a whole.
 
-use trellis_api::{ResiliencePolicy, ResiliencePolicyStatus, TargetKind, status::InventoryEntry};
+use trellis_api::{MAX_TARGETS_LISTED, ResiliencePolicy, ResiliencePolicyStatus, TargetKind, status::InventoryEntry};
 use trellis_core::{
     Refusal,
     condition::{Draft, READY, STALLED, State},
@@ -18,9 +18,6 @@ pub const ENFORCED: &str = "Enforced";
 
 const UNOBSERVED: &str = "Linkerd reports no status for annotations, and takes a route with unreadable ones as accepted: \
     that its proxies apply the policy, in every meshed caller, is concluded and not observed";
-
-/// Targets that a status lists; the numbers beside them count all.
-const LISTED: usize = 32;
 
 /// What the targets of a policy come to.
 pub(super) enum Judgement {
@@ -84,7 +81,7 @@ pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) 
         .filter(|entry| entry.part && entry.kind == "Service");
     let status = ResiliencePolicyStatus {
         applied_to_services: services.map(path).collect(),
-        targets: targets.iter().take(LISTED).map(Enacted::status).collect(),
+        targets: targets.iter().take(MAX_TARGETS_LISTED).map(Enacted::status).collect(),
         targets_total: count(targets.len()),
         targets_in_force: (!targets.is_empty())
             .then(|| i32::try_from(targets.iter().filter(|target| target.in_force()).count()).unwrap_or(i32::MAX)),
