@@ -52,6 +52,20 @@ async fn watches_that_end_resume() {
     }
 }
 
+/// Deletes the map `one` behind a gate, and waits for another one after it opened.
+async fn made_again_once_open(stage: &Stage, gate: &Gate) {
+    let before: ConfigMap = stage.isolated.get("one").await.unwrap();
+    stage.isolated.delete::<ConfigMap>("one").await.unwrap();
+    stage.isolated.gone::<ConfigMap>("one").await;
+    gate.open();
+    stage
+        .isolated
+        .until("one", "made again", |map: &ConfigMap| {
+            map.metadata.uid != before.metadata.uid
+        })
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_went_while_a_watch_was_down_is_noticed() {
     let stage = Stage::up().await;
@@ -68,16 +82,7 @@ async fn what_went_while_a_watch_was_down_is_noticed() {
         .script
         .end_watches(&calls().resource("configmaps"), WatchEnd::Expire);
     gate.reached(1).await;
-    let before: ConfigMap = stage.isolated.get("one").await.unwrap();
-    stage.isolated.delete::<ConfigMap>("one").await.unwrap();
-    stage.isolated.gone::<ConfigMap>("one").await;
-    gate.open();
-    stage
-        .isolated
-        .until("one", "made again", |map: &ConfigMap| {
-            map.metadata.uid != before.metadata.uid
-        })
-        .await;
+    made_again_once_open(&stage, &gate).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,16 +191,7 @@ async fn what_the_watch_never_showed_before_it_went_is_noticed() {
     gate.reached(1).await;
     stage.create("w", red("one")).await;
     stage.ready("w", "True", "Applied").await;
-    let before: ConfigMap = stage.isolated.get("one").await.unwrap();
-    stage.isolated.delete::<ConfigMap>("one").await.unwrap();
-    stage.isolated.gone::<ConfigMap>("one").await;
-    gate.open();
-    stage
-        .isolated
-        .until("one", "made again", |map: &ConfigMap| {
-            map.metadata.uid != before.metadata.uid
-        })
-        .await;
+    made_again_once_open(&stage, &gate).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

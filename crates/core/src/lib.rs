@@ -7,6 +7,7 @@
 //! Invariants: nothing here reads a clock, a cluster or the environment; equal input gives equal output.
 
 pub mod condition;
+pub mod manager;
 mod refusal;
 
 pub use refusal::Refusal;

@@ -73,7 +73,7 @@ impl Resilience {
 const ROUTE: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
 impl Reconcile for Resilience {
-    const NAME: &'static str = "resilience";
+    const NAME: &'static str = owner::CONTROLLER;
     const FINALIZER: &'static str = "resilience.trellis.dev/finalizer";
     const NEEDS: &'static [Permission] = &[
         Permission::on(

@@ -11,24 +11,16 @@ use trellis_api::ResiliencePolicy;
 
 use crate::PolicyName;
 
-/// Prefix of the field managers of policies.
-const PREFIX: &str = "trellis-resilience/";
+/// The controller that writes for policies.
+pub const CONTROLLER: &str = "resilience";
 
-/// Longest name of a field manager that the API server takes.
-const LIMIT: usize = 128;
+/// Prefix of the field managers of policies: [`trellis_core::manager`] of [`CONTROLLER`].
+const PREFIX: &str = "trellis-resilience/";
 
 /// The field manager of what is written on behalf of a policy.
 #[must_use]
 pub fn manager(policy: &ResiliencePolicy) -> String {
-    let full = format!(
-        "{PREFIX}{}/{}",
-        policy.namespace().unwrap_or_default(),
-        policy.name_any()
-    );
-    if full.len() <= LIMIT {
-        return full;
-    }
-    format!("{PREFIX}{}", policy.uid().unwrap_or_default())
+    trellis_core::manager::of_object(CONTROLLER, &policy.metadata)
 }
 
 /// The annotations that were written on behalf of the policy.

@@ -14,7 +14,7 @@ mod conflict;
 mod owner;
 mod release;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -22,7 +22,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use trellis_api::status::InventoryEntry;
-use trellis_core::Refusal;
+use trellis_core::{Refusal, manager};
 
 use crate::{
     Error, Reference, Result, World, owned,
@@ -37,9 +37,6 @@ use owner::Owner;
 pub const CONTROLLER_LABEL: &str = "trellis.dev/controller";
 /// Annotation of every object that a controller owns: `namespace/name` of the object that it belongs to.
 pub const OWNER_ANNOTATION: &str = "trellis.dev/owner";
-
-/// The API server keeps at most this many bytes of a manager's name.
-const MANAGER_LIMIT: usize = 128;
 
 /// Who applies, and for which object.
 pub struct Applier<'a> {
@@ -67,21 +64,6 @@ pub struct Applied {
     pub written: bool,
 }
 
-/// The field manager of one object of a controller.
-#[must_use]
-pub fn manager(controller: &str, meta: &ObjectMeta) -> String {
-    let name = meta.name.as_deref().unwrap_or_default();
-    let full = match meta.namespace.as_deref() {
-        Some(namespace) => format!("trellis-{controller}/{namespace}/{name}"),
-        None => format!("trellis-{controller}/{name}"),
-    };
-    if full.len() <= MANAGER_LIMIT {
-        full
-    } else {
-        format!("trellis-{controller}/{}", meta.uid.as_deref().unwrap_or_default())
-    }
-}
-
 impl<'a> Applier<'a> {
     /// Applies on behalf of `object`, for which `inventory` is recorded.
     #[must_use]
@@ -107,7 +89,7 @@ impl<'a> Applier<'a> {
         let owner = Owner {
             reference,
             namespace: meta.namespace.clone(),
-            manager: manager(controller, meta),
+            manager: manager::of_object(controller, meta),
         };
         Self {
             client,

@@ -141,8 +141,3 @@ impl<C: Reconcile> Driver<C> {
         self.let_go.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The field manager of finalizers and status.
-fn manager<C: Reconcile>() -> String {
-    format!("trellis-{}", C::NAME)
-}

@@ -10,8 +10,9 @@ use kube::{
 };
 use serde_json::json;
 use trellis_api::status::InventoryEntry;
+use trellis_core::manager;
 
-use super::{manager, work::Work};
+use super::work::Work;
 use crate::{Error, Reconcile, Result, metrics::Verdict};
 
 /// The pauses between the tries to take back what an object that is gone leaves behind.
@@ -38,7 +39,7 @@ impl<C: Reconcile> Work<'_, C> {
             "apiVersion": C::Object::api_version(&()), "kind": C::Object::kind(&()),
             "metadata": { "name": self.reference.name, "uid": self.object.uid(), "finalizers": [C::FINALIZER] },
         });
-        let params = PatchParams::apply(&manager::<C>()).force();
+        let params = PatchParams::apply(&manager::of_controller(C::NAME)).force();
         let sent = self.driver.world.sending(&self.reference);
         let held = self
             .api()

@@ -9,9 +9,12 @@ use kube::{
 };
 use serde_json::json;
 use trellis_api::{Managed, REQUESTED_AT, status::CommonStatus};
-use trellis_core::condition::{self, Draft};
+use trellis_core::{
+    condition::{self, Draft},
+    manager,
+};
 
-use super::{manager, work::Work};
+use super::work::Work;
 use crate::{Reconcile, Result};
 
 type Status<C> = <<C as Reconcile>::Object as Managed>::Status;
@@ -49,7 +52,7 @@ impl<C: Reconcile> Work<'_, C> {
             "metadata": { "name": self.reference.name, "uid": self.object.uid() },
             "status": status,
         });
-        let params = PatchParams::apply(&manager::<C>()).force();
+        let params = PatchParams::apply(&manager::of_controller(C::NAME)).force();
         let sent = self.driver.world.sending(&self.reference);
         let answer = self
             .api()
