@@ -3,6 +3,7 @@
 use std::{
     fmt::Debug,
     hash::{BuildHasher, Hasher, RandomState},
+    sync::mpsc::{RecvTimeoutError, channel},
     time::Duration,
 };
 
@@ -20,7 +21,11 @@ use tower::BoxError;
 use super::{FIELD_MANAGER, Plane, Versions, apply};
 use crate::{PATIENCE, background};
 
-/// A namespace with a random name, deleted when dropped; the deletion goes on in the background.
+/// How long a drop waits until the API server has heard of it.
+const ASKED: Duration = Duration::from_secs(5);
+
+/// A namespace with a random name, deleted when dropped; the drop waits until the deletion is asked for, not until it is
+/// done.
 pub struct Isolated {
     plane: Plane,
     name: String,
@@ -200,10 +205,20 @@ impl Isolated {
 impl Drop for Isolated {
     fn drop(&mut self) {
         let (plane, name) = (self.plane.clone(), std::mem::take(&mut self.name));
-        // Nobody waits for the answer: the plane ends with the tests.
+        let (done, end) = channel::<()>();
         background().spawn(async move {
-            let namespaces: Api<Namespace> = Api::all(plane.client()?);
-            namespaces.delete(&name, &DeleteParams::default()).await
+            let asked = async {
+                let namespaces: Api<Namespace> = Api::all(plane.client()?);
+                namespaces.delete(&name, &DeleteParams::default()).await
+            };
+            // A plane that does not answer ends with the tests, and its namespaces with it.
+            drop(asked.await);
+            drop(done);
         });
+        // A process that exits while another thread shakes hands is aborted by its crypto library, which has taken down
+        // its random numbers by then.
+        if end.recv_timeout(ASKED) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("a namespace is not deleted yet; it ends with the plane");
+        }
     }
 }
