@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// Form of the log lines
     #[arg(long, default_value = "json", value_name = "FORM")]
     log: Log,
+    /// Where spans are sent, such as <http://collector:4317> (OTLP over gRPC; the feature otlp); default: nowhere
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 /// Form of the log lines.
@@ -59,10 +62,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Log::Json => telemetry::Format::Json,
         Log::Text => telemetry::Format::Text,
     };
+    let collector = args.otlp_endpoint.clone();
     let options = options(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let _telemetry = telemetry::init(format)?;
+        let _telemetry = telemetry::init(format, collector.as_deref())?;
         let stop = shutdown::token()?;
         let config = kube::Config::infer()
             .await

@@ -77,8 +77,9 @@ impl<C: Reconcile> Driver<C> {
         if let Some(left) = self.retries.rests(key, object.resource_version().as_deref()) {
             return Action::requeue(left);
         }
+        // No field is called `name`: in a JSON line it would stand beside the span's own.
         let span =
-            tracing::info_span!("controller", name = C::NAME, object = %key, reconcile_id = %uuid::Uuid::new_v4());
+            tracing::info_span!("reconcile", controller = C::NAME, object = %key, reconcile_id = %uuid::Uuid::new_v4());
         let started = Instant::now();
         let mut work = Work::new(self, key, reference, object);
         let result = work.run().instrument(span.clone()).await;

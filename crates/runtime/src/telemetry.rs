@@ -47,12 +47,12 @@ pub struct Guard {
     provider: Option<opentelemetry_sdk::trace::SdkTracerProvider>,
 }
 
-/// Sets logging up for the whole process; lines go to stderr. With the feature `otlp` and
-/// `OTEL_EXPORTER_OTLP_ENDPOINT` set, spans are exported there by gRPC.
+/// Sets logging up for the whole process; lines go to stderr. With the feature `otlp`, spans are exported to `collector`
+/// by OTLP over gRPC without TLS, such as `http://collector:4317`; a build without it says so.
 ///
 /// # Errors
-/// [`Error`] when `RUST_LOG` is no filter, it is done twice, or the exporter's settings are unusable.
-pub fn init(format: Format) -> Result<Guard, Error> {
+/// [`Error`] when `RUST_LOG` is no filter, it is done twice, or the collector's address is unusable.
+pub fn init(format: Format, collector: Option<&str>) -> Result<Guard, Error> {
     let asked = std::env::var_os(EnvFilter::DEFAULT_ENV);
     let filter = filter(asked.as_ref().map(|text| text.to_string_lossy()).as_deref())?;
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -68,7 +68,7 @@ pub fn init(format: Format) -> Result<Guard, Error> {
     let registry = tracing_subscriber::registry().with(filter).with(lines);
     #[cfg(feature = "otlp")]
     {
-        let provider = exporter()?;
+        let provider = collector.map(exporter).transpose()?;
         let traces = provider.as_ref().map(|provider| {
             use opentelemetry::trace::TracerProvider as _;
             tracing_opentelemetry::layer().with_tracer(provider.tracer("trellis"))
@@ -79,6 +79,12 @@ pub fn init(format: Format) -> Result<Guard, Error> {
     #[cfg(not(feature = "otlp"))]
     {
         registry.try_init()?;
+        if let Some(collector) = collector {
+            tracing::warn!(
+                collector,
+                "no traces are sent: this program was built without the feature otlp"
+            );
+        }
         Ok(Guard {})
     }
 }
@@ -92,19 +98,19 @@ fn filter(asked: Option<&str>) -> Result<EnvFilter, Error> {
 }
 
 #[cfg(feature = "otlp")]
-fn exporter() -> Result<Option<opentelemetry_sdk::trace::SdkTracerProvider>, Error> {
-    if std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").is_none() {
-        return Ok(None);
-    }
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
+fn exporter(collector: &str) -> Result<opentelemetry_sdk::trace::SdkTracerProvider, Error> {
+    use opentelemetry_otlp::WithExportConfig as _;
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(collector)
+        .build()?;
     let resource = opentelemetry_sdk::Resource::builder()
         .with_service_name("trellis")
         .build();
-    let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder()
+    Ok(opentelemetry_sdk::trace::SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_resource(resource)
-        .build();
-    Ok(Some(provider))
+        .build())
 }
 
 #[cfg(feature = "otlp")]
