@@ -178,7 +178,7 @@ impl Reconcile for Resilience {
             report::Judgement::Waiting(reason, message) => {
                 former(plan, policy, &enactment.targets, cluster).waiting(reason, message)
             }
-            report::Judgement::InForce | report::Judgement::Overridden(_) => plan,
+            report::Judgement::InForce | report::Judgement::Overridden(_) | report::Judgement::Yielding(_) => plan,
         })
     }
 
