@@ -1,12 +1,16 @@
 //! Routes of users: as targets, and in the way.
 
-use kube::ResourceExt as _;
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
 use trellis_bindings::gateway::HttpRoute;
+use trellis_testkit::plane::Isolated;
 
 use crate::{
     site::{FOREIGN, NO, Site, not_ready, ours, owned, ready},
-    stand_in::{NAME, Says, another_controller_accepts},
+    stand_in::{NAME, Says},
 };
 
 fn http_route(name: &str, service: &str) -> Value {
@@ -18,6 +22,28 @@ fn http_route(name: &str, service: &str) -> Value {
             "rules": [{ "matches": [{ "path": { "value": "/theirs" } }] }],
         },
     })
+}
+
+/// Another controller's verdict on a route, which nobody may touch or believe.
+async fn another_controller_accepts(namespace: &Isolated, route: &str, service: &str) {
+    let verdict = json!({
+        "controllerName": "example.com/gateway",
+        "parentRef": { "group": "", "kind": "Service", "name": service },
+        "conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+    });
+    let by = PatchParams {
+        field_manager: Some("example.com/gateway".to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({ "status": { "parents": [verdict] } }));
+    namespace
+        .api::<HttpRoute>()
+        .patch_status(route, &by, &patch)
+        .await
+        .unwrap();
 }
 
 /// On a user's route only our annotations come and go.
