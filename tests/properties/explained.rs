@@ -12,26 +12,32 @@ use tokio::process::Command;
 use trellis_model::{Mode, Outlook, RuleOutlook, State, outlook};
 use trellis_testkit::{operator::binary, plane::Plane};
 
-use crate::{chronicle::Chronicle, lifecycle::Ran, property::Property, routed::view::View};
+use crate::{
+    chronicle::Chronicle,
+    lifecycle::{Ran, proving},
+    property::Property,
+    routed::view::View,
+};
 
 /// Questions at once.
 const AT_ONCE: usize = 4;
 
 /// Asks, for every story of P11 that went well, what the clients of each of its namespaces get from each of its
-/// Services; for every other story, what clients of the last one get from the first. Returns how many questions there
-/// were: each reads the whole cluster.
+/// Services; for every other story (in the long form, for one of five), what clients of the last one get from the first.
+/// Returns how many questions there were: each reads the whole cluster.
 pub(crate) async fn all(plane: &Plane, ran: &mut [Ran], chronicle: &Chronicle) -> usize {
     let kubeconfig = plane.control().kubeconfig();
     let told = ran.iter().map(|ran| {
         let all = chronicle.all(&ran.namespaces);
         let whole = ran.case.property == Property::P11;
-        (ran.failure.is_none(), whole, ran.namespaces.clone(), all)
+        let skipped = !whole && proving() && !ran.case.number.is_multiple_of(5);
+        (ran.failure.is_none() && !skipped, whole, ran.namespaces.clone(), all)
     });
     let told: Vec<_> = told.collect();
     let asked = stream::iter(&told)
-        .map(async |(fine, whole, namespaces, all)| {
+        .map(async |(asked, whole, namespaces, all)| {
             let mut count = 0;
-            if !fine {
+            if !asked {
                 return Ok(count);
             }
             let view = View::of(namespaces, all);

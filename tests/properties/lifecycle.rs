@@ -47,6 +47,9 @@ use crate::{
 /// Stories at once.
 const AT_ONCE: usize = 24;
 
+/// How long Kubernetes may take to empty a namespace, kind after kind, when many go at once.
+const EMPTY: Duration = Duration::from_mins(5);
+
 /// How many of them a failure shows.
 const LAST_WRITES: usize = 30;
 
@@ -233,7 +236,8 @@ async fn all_is_taken_back(story: &mut Story<'_>, number: u32, client: &Client, 
         let left = now.policies.keys().next();
         left.map_or(Ok(()), |name| Err(format!("policy {name} is still there")))
     };
-    chronicle.until(&namespace, SOON, gone).await;
+    let limit = if number % 5 == 4 { EMPTY } else { SOON };
+    chronicle.until(&namespace, limit, gone).await;
     let now = story.settle().await;
     story.check_ledger(&now);
 }

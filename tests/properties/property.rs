@@ -94,10 +94,10 @@ impl Property {
     fn weights(self) -> Option<routed::Weights> {
         Some(match self {
             Self::P1 => [4, 1, 1, 2, 1, 1],
-            Self::P4 => [4, 1, 1, 1, 1, 0],
+            Self::P4 => [6, 1, 1, 1, 1, 1],
             Self::P6 => [3, 4, 1, 1, 1, 1],
             Self::P7 => [3, 1, 2, 2, 2, 5],
-            Self::P9 => [6, 1, 1, 2, 1, 0],
+            Self::P9 => [6, 1, 1, 2, 1, 1],
             Self::P11 => [3, 1, 2, 4, 2, 1],
             Self::P13 => [3, 2, 1, 6, 1, 1],
             _ => return None,

@@ -22,6 +22,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, Patch, PatchParams},
 };
 use serde_json::{Value, json};
+use trellis_bindings::linkerd::ServiceProfile;
 use trellis_testkit::plane::Isolated;
 
 use self::{
@@ -32,7 +33,7 @@ use self::{
 use crate::{
     chronicle::{Chronicle, Now, route},
     property::{Case, Property},
-    stand_in::StandIn,
+    stand_in::{Says, StandIn},
     steps::SECTIONS,
     story::{SOON, Story, by},
     verdict::{condition, owned},
@@ -90,6 +91,15 @@ async fn again(cell: &mut Cell<'_>) {
         });
         services.chain(routes).collect()
     };
+    // While Linkerd still has something to say, what it says has consequences.
+    cell.linkerd.says(Says::TheTruth);
+    let said = |all: &[Now]| {
+        at_rest(&cell.namespaces, all)?;
+        let mut policies = all.iter().flat_map(|now| now.policies.values());
+        let pending = policies.find(|policy| condition(policy, "Ready").is_some_and(|it| it.reason == "RoutePending"));
+        pending.map_or(Ok(()), |policy| Err(format!("{} is pending", policy.name_any())))
+    };
+    cell.chronicle.until_all(&cell.namespaces, SOON, said).await;
     // The last step may not have been looked at yet when the statuses happen to be true already.
     let mut rounds = Vec::new();
     for round in ["first", "second", "third", "fourth"] {
@@ -201,6 +211,7 @@ impl<'a> Cell<'a> {
             }
             Step::Route(kind, port, annotation) => self.route(THEIRS[*kind], *port, *annotation).await,
             Step::DeleteRoute(kind) => self.delete_route(THEIRS[*kind]).await,
+            Step::Profile(place, there) => self.profile(*place, *there).await,
             Step::Meddle(rank, key, value) => self.meddle(*rank, key, value).await,
             Step::Says(says) => self.linkerd.says(*says),
             Step::Settle => {
@@ -272,6 +283,32 @@ impl<'a> Cell<'a> {
             }
         };
         self.chronicle.until(&self.namespaces[0], SOON, gone).await;
+    }
+
+    async fn profile(&self, place: usize, there: bool) {
+        let profiles: Api<ServiceProfile> = Api::namespaced(self.client.clone(), &self.namespaces[place]);
+        let name = format!("web.{}.svc.cluster.local", self.namespaces[0]);
+        if there {
+            let manifest = json!({
+                "apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile", "metadata": { "name": name },
+                "spec": { "routes": [{ "name": "GET /", "condition": { "method": "GET" } }] },
+            });
+            let by = PatchParams::apply(AUTHOR).force();
+            profiles.patch(&name, &by, &Patch::Apply(manifest)).await.unwrap();
+        } else if let Err(error) = profiles.delete(&name, &DeleteParams::default()).await {
+            assert!(
+                matches!(&error, kube::Error::Api(status) if status.code == 404),
+                "{error}"
+            );
+        }
+        let shown = |now: &Now| {
+            if now.profiles.is_empty() == there {
+                Err("not shown yet".to_owned())
+            } else {
+                Ok(())
+            }
+        };
+        self.chronicle.until(&self.namespaces[place], SOON, shown).await;
     }
 
     /// Another manager on one of the routes that policies made.

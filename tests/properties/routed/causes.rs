@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use trellis_model::outlook;
 
 use super::view::{Form, Subject, View};
 use crate::{
     stand_in,
     verdict::{manager, owned},
 };
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 impl View<'_> {
     /// The reasons for which there is a cause in what is stored.
@@ -60,15 +61,18 @@ impl View<'_> {
                 causes.extend(["ForeignAnnotation", "ForeignOwner", "RouteNotConvertible"]);
             }
         }
-        let outlooks = self.outlooks(subject, subject.place);
+        let mut outlooks = self.outlooks(subject, subject.place);
+        if outlooks.is_empty() {
+            // No such port, if there can be any.
+            let name = self.service(subject).map(ResourceExt::name_any).unwrap_or_default();
+            let there = &self.namespaces[0];
+            outlooks.push(outlook(&self.state, there, &name, 0, there));
+        }
         let inert: Vec<String> = outlooks
             .iter()
             .filter_map(|outlook| outlook.inert.map(|inert| format!("{inert:?}")))
             .collect();
         causes.extend(inert.iter().map(String::as_str));
-        if outlooks.is_empty() {
-            causes.insert("PortNotFound");
-        }
         let any = |kind: &str| {
             let mut routes = self.all.iter().flat_map(|now| now.routes.keys());
             routes.any(|name| name.starts_with(kind))

@@ -35,6 +35,8 @@ pub(crate) enum Step {
     /// A user's route of this kind at this port, with this annotation.
     Route(usize, Option<u16>, Option<(&'static str, &'static str)>),
     DeleteRoute(usize),
+    /// A profile that rules instead of everything else, for the clients of a place; or none.
+    Profile(usize, bool),
     /// Another manager writes an annotation on a route that a policy made: the one of this rank, if there are so many.
     Meddle(usize, &'static str, &'static str),
     /// What Linkerd says from now on.
@@ -248,6 +250,7 @@ fn step(weights: Weights) -> BoxedStrategy<Step> {
         routes * 2 => (0..2usize, port, option::of(select(FOREIGN)))
             .prop_map(|(kind, port, annotation)| Step::Route(kind, port, annotation)),
         routes => (0..2usize).prop_map(Step::DeleteRoute),
+        1 => (0..3usize, prop::bool::weighted(0.4)).prop_map(|(place, there)| Step::Profile(place, there)),
         meddling => (0..3usize, select(FOREIGN)).prop_map(|(rank, (key, value))| Step::Meddle(rank, key, value)),
         moods => says.prop_map(Step::Says),
         2 => Just(Step::Settle),

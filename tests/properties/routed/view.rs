@@ -108,7 +108,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn service(&self, subject: &Subject<'_>) -> Option<&'a Service> {
+    pub(super) fn service(&self, subject: &Subject<'_>) -> Option<&'a Service> {
         match &subject.form {
             Form::Theirs(_) => self.all[0].services.get("web"),
             _ => self.all[0].services.get(&subject.policy.spec.target_ref.as_ref()?.name),
