@@ -1,7 +1,12 @@
-//! `Replicas`: several operators that compete for one Lease, each behind a proxy of its own.
+//! `Replicas`: several operators that compete for one Lease, each behind a proxy of its own, and each with an account of
+//! its own, so that the API server's audit log tells who wrote.
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, Client};
+use k8s_openapi::api::{
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    coordination::v1::Lease,
+};
+use kube::{Api, Client, api::PostParams};
+use trellis_operator::{Controller, rbac};
 use trellis_testkit::{
     Fault, Proxy, Script, WatchEnd,
     audit::replica_of,
@@ -22,7 +27,6 @@ pub(crate) struct Replica {
 pub(crate) struct Replicas {
     plane: Plane,
     client: Client,
-    account: Credentials,
     namespace: String,
     seconds: u64,
     members: Vec<Replica>,
@@ -33,11 +37,9 @@ impl Replicas {
     /// So many replicas for this namespace; a claim lasts so many seconds.
     pub(crate) async fn start(isolated: &Isolated, count: usize, seconds: u64) -> Self {
         let plane = isolated.plane().clone();
-        let account = trellis_tests::account(&plane).await.unwrap();
         let mut all = Self {
             client: isolated.client().clone(),
             plane,
-            account,
             namespace: isolated.name().to_owned(),
             seconds,
             members: Vec::new(),
@@ -55,9 +57,22 @@ impl Replicas {
         &self.namespace
     }
 
-    /// Whether this is the name of one of the replicas, present or past.
-    pub(crate) fn has(&self, identity: &str) -> bool {
-        identity.starts_with(&self.namespace)
+    /// The replica, present or past, whose account this is.
+    pub(crate) fn of_account<'u>(&self, username: &'u str) -> Option<&'u str> {
+        let place = format!("system:serviceaccount:{}:", trellis_tests::NAMESPACE);
+        let account = username.strip_prefix(&place)?;
+        account.starts_with(&self.namespace).then_some(account)
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// One more.
+    pub(crate) async fn grow(&mut self) {
+        let replica = self.another().await;
+        self.members.push(replica);
     }
 
     pub(crate) fn at(&self, index: usize) -> &Replica {
@@ -126,7 +141,8 @@ impl Replicas {
         self.started += 1;
         let identity = format!("{}-{}", self.namespace, self.started);
         let script = Script::new();
-        let proxy = self.plane.proxy(&self.account, &script).await.unwrap();
+        let account = self.account(&identity).await;
+        let proxy = self.plane.proxy(&account, &script).await.unwrap();
         let launch = trellis_tests::launch(proxy.kubeconfig(), &identity, &[&self.namespace])
             .lease(trellis_tests::NAMESPACE, &self.namespace)
             .lease_duration(&format!("{}s", self.seconds));
@@ -136,5 +152,42 @@ impl Replicas {
             script,
             _proxy: proxy,
         }
+    }
+
+    /// A new account with the shipped permissions; waits until they hold.
+    async fn account(&self, name: &str) -> Credentials {
+        let served = [self.namespace.clone()];
+        let manifests = rbac::manifests(Controller::ALL, name, trellis_tests::NAMESPACE, &served);
+        self.plane.apply(&manifests).await.unwrap();
+        let account = self
+            .plane
+            .service_account(trellis_tests::NAMESPACE, name)
+            .await
+            .unwrap();
+        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        // What is bound last.
+        let question = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: Some(format!("system:serviceaccount:{}:{name}", trellis_tests::NAMESPACE)),
+                resource_attributes: Some(ResourceAttributes {
+                    namespace: Some(self.namespace.clone()),
+                    verb: Some("patch".to_owned()),
+                    resource: Some("services".to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SubjectAccessReviewSpec::default()
+            },
+            ..SubjectAccessReview::default()
+        };
+        eventually("the account has its permissions", async || {
+            let answer = reviews.create(&PostParams::default(), &question).await;
+            let allowed = answer
+                .map_err(|error| error.to_string())?
+                .status
+                .is_some_and(|status| status.allowed);
+            if allowed { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await;
+        account
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trellis_api::{CircuitBreaker, ResiliencePolicySpec, Retry, Timeout};
-use trellis_model::{Effective, Mode};
+use trellis_model::{Effective, Mode, Outlook, RuleOutlook};
 
 const MODE: &str = "balancer.linkerd.io/failure-accrual";
 const MAX_FAILURES: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-failures";
@@ -14,6 +14,7 @@ const MAX_PENALTY: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-p
 const JITTER: &str = "balancer.linkerd.io/failure-accrual-consecutive-jitter-ratio";
 const LIMIT: &str = "retry.linkerd.io/limit";
 const HTTP: &str = "retry.linkerd.io/http";
+pub(crate) const GRPC: &str = "retry.linkerd.io/grpc";
 const TRY: &str = "retry.linkerd.io/timeout";
 const REQUEST: &str = "timeout.linkerd.io/request";
 const RESPONSE: &str = "timeout.linkerd.io/response";
@@ -72,6 +73,57 @@ impl Asked {
             keys.extend(timeout.idle_timeout.clone().map(|time| (IDLE, time)));
         }
         keys
+    }
+
+    /// The names of the sections that are switched on.
+    pub(crate) fn enabled(&self) -> Vec<&'static str> {
+        let all = [
+            ("circuitBreaker", self.breaker.is_some()),
+            ("retry", self.retry.is_some()),
+            ("timeout", self.timeout.is_some()),
+        ];
+        all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect()
+    }
+
+    /// The keys that have to be on a route.
+    pub(crate) fn route_keys(&self, grpc: bool) -> BTreeSet<&'static str> {
+        let mut keys: BTreeSet<&'static str> = self.keys().into_keys().collect();
+        if grpc && keys.remove(HTTP) {
+            keys.insert(GRPC);
+        }
+        keys
+    }
+
+    /// Whether the requests of a rule get what a section asks for. What it leaves open may be anything that somebody
+    /// else (`theirs`) says, and else nothing.
+    pub(crate) fn acts(&self, section: &str, outlook: &Outlook, rule: &RuleOutlook, theirs: &BTreeSet<String>) -> bool {
+        let optional = |asked: &Option<String>, key, found: Option<u64>| match asked {
+            Some(text) => found == Some(milliseconds(text)),
+            None => found.is_none() || theirs.contains(key),
+        };
+        match (section, &self.retry, &self.timeout) {
+            ("retry", Some(asked), _) => rule.retry.as_ref().is_some_and(|found| {
+                let listed = if outlook.grpc {
+                    let list = asked.retryable_grpc_codes.iter().flat_map(|list| list.split(','));
+                    let found: BTreeSet<&str> = found.codes.iter().map(String::as_str).collect();
+                    !found.is_empty() && found == list.collect()
+                } else {
+                    let ranges = found.retry.statuses.iter();
+                    let found: BTreeSet<u16> = ranges.flat_map(|(low, high)| *low..=*high).collect();
+                    Some(found) == statuses(&asked.retryable_status_codes)
+                };
+                listed
+                    && u32::from(found.retry.limit) == asked.max_attempts
+                    && optional(&asked.retry_timeout, TRY, found.retry.timeout)
+            }),
+            ("timeout", _, Some(asked)) => {
+                let found = rule.timeouts;
+                optional(&asked.request_timeout, REQUEST, found.request)
+                    && optional(&asked.response_timeout, RESPONSE, found.response)
+                    && optional(&asked.idle_timeout, IDLE, found.idle)
+            }
+            _ => false,
+        }
     }
 
     /// How what Linkerd does differs from what is asked. What the policy leaves open may be anything that somebody

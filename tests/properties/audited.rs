@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use trellis_testkit::{Verb, audit::Event};
 
-use crate::{asked::KEYS, verdict::manager};
+use crate::{
+    asked::{GRPC, KEYS},
+    routed::laws::OWNER,
+    verdict::manager,
+};
 
 /// Whether a replica of ours tried to write anything but its Lease.
 pub(crate) fn is_work(event: &Event) -> bool {
@@ -27,13 +31,14 @@ pub(crate) fn work(events: Vec<Event>) -> BTreeMap<String, Vec<Event>> {
     work
 }
 
-/// Nothing but a policy's own keys was ever written to a Service, nothing else was written at all, and a finalizer
-/// went last.
+/// Nothing but a policy's own keys was ever written to a Service or a user's route, nothing else was written at all but
+/// routes of the policy's own, and a finalizer went last.
 pub(crate) fn lawful(namespace: &str, events: &[Event]) -> Result<(), String> {
     for event in events {
         let info = event.info();
         let allowed = match info.resource.as_str() {
             "resiliencepolicies" | "resiliencepolicies/status" | "services" => info.verb == Verb::Patch,
+            "httproutes" | "grpcroutes" => matches!(info.verb, Verb::Create | Verb::Patch | Verb::Delete),
             "events" => matches!(info.verb, Verb::Create | Verb::Patch),
             _ => false,
         };
@@ -41,14 +46,24 @@ pub(crate) fn lawful(namespace: &str, events: &[Event]) -> Result<(), String> {
         if !allowed || (event.code() == 403 && info.resource != "events") {
             return Err(format!("unlawful: {event}"));
         }
-        if info.resource == "services" {
-            service(namespace, event)?;
+        let route = ["httproutes", "grpcroutes"].contains(&info.resource.as_str());
+        if info.resource == "services" || (route && info.verb != Verb::Delete && !makes(event)) {
+            theirs(namespace, event)?;
         }
     }
     finalizers(namespace, events)
 }
 
-fn service(namespace: &str, event: &Event) -> Result<(), String> {
+/// Whether a write of a route makes one of ours: it says which policy it belongs to.
+fn makes(event: &Event) -> bool {
+    let read = |path: &str| event.request_object.as_ref().and_then(|body| body.pointer(path));
+    let label = read("/metadata/labels").is_some_and(|labels| labels.get(OWNER).is_some());
+    let owners = read("/metadata/ownerReferences").and_then(Value::as_array);
+    label && owners.is_some_and(|owners| owners.len() == 1) && read("/spec").is_some()
+}
+
+/// A write to what users own.
+fn theirs(namespace: &str, event: &Event) -> Result<(), String> {
     let query = event.info().query.replace("%2F", "/");
     if !query.contains(&format!("fieldManager={}", manager(namespace, ""))) || query.contains("force=true") {
         return Err(format!("not under its own manager, or with force: {event} {query}"));
@@ -68,7 +83,7 @@ fn service(namespace: &str, event: &Event) -> Result<(), String> {
                 .collect(),
             other => vec![other],
         };
-        if let Some(key) = keys.iter().find(|key| !KEYS.contains(key)) {
+        if let Some(key) = keys.iter().find(|key| !KEYS.contains(key) && **key != GRPC) {
             return Err(format!("writes {key}: {event}"));
         }
     }
@@ -96,7 +111,7 @@ fn finalizers(namespace: &str, events: &[Event]) -> Result<(), String> {
             "resiliencepolicies" => {
                 released.remove(&name);
             }
-            "services" => {
+            "services" | "httproutes" | "grpcroutes" => {
                 let query = info.query.replace("%2F", "/");
                 let late = released.keys().find(|policy| {
                     query

@@ -1,4 +1,4 @@
-//! `Chronicle`: every version of every Service, profile and policy of a plane, by namespace, as watches show them.
+//! `Chronicle`: every version of every Service, route, profile and policy of a plane, by namespace, as watches show them.
 //!
 //! watch ─▶ versions by namespace and name ─▶ `until` a condition over the latest │ laws over all of them
 //!
@@ -15,6 +15,8 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
+    api::DynamicObject,
+    core::{ApiResource, GroupVersionKind},
     runtime::watcher::{Config, Event, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -31,6 +33,10 @@ pub(crate) struct Place {
     pub(crate) services: Versions<Service>,
     pub(crate) policies: Versions<ResiliencePolicy>,
     pub(crate) profiles: Versions<ServiceProfile>,
+    /// Routes of both kinds as the API server stores them, as `HTTPRoute web`.
+    pub(crate) routes: Versions<DynamicObject>,
+    /// How many versions there were.
+    count: u64,
 }
 
 /// What is in a namespace now.
@@ -39,6 +45,7 @@ pub(crate) struct Now {
     pub(crate) services: BTreeMap<String, Service>,
     pub(crate) policies: BTreeMap<String, ResiliencePolicy>,
     pub(crate) profiles: Vec<ServiceProfile>,
+    pub(crate) routes: BTreeMap<String, DynamicObject>,
 }
 
 type Places = Arc<Mutex<BTreeMap<String, Place>>>;
@@ -56,17 +63,24 @@ impl Chronicle {
         let places = Places::default();
         let (sender, changes) = watch::channel(0);
         let sender = Arc::new(sender);
-        let (services, one) = follow(client, &places, &sender, |place| &mut place.services);
-        let (policies, two) = follow(client, &places, &sender, |place| &mut place.policies);
-        let (profiles, three) = follow(client, &places, &sender, |place| &mut place.profiles);
-        for listed in [one, two, three] {
+        let mut tasks = Vec::new();
+        let mut all_listed = Vec::new();
+        let mut started = |(task, listed)| {
+            tasks.push(task);
+            all_listed.push(listed);
+        };
+        let note = (&places, &sender);
+        started(follow(Api::all(client.clone()), "", note, |place| &mut place.services));
+        started(follow(Api::all(client.clone()), "", note, |place| &mut place.policies));
+        started(follow(Api::all(client.clone()), "", note, |place| &mut place.profiles));
+        for kind in ["HTTPRoute ", "GRPCRoute "] {
+            let routes = Api::all_with(client.clone(), &route(kind.trim_end()));
+            started(follow(routes, kind, note, |place| &mut place.routes));
+        }
+        for listed in all_listed {
             listed.await.unwrap();
         }
-        Self {
-            places,
-            changes,
-            tasks: vec![services, policies, profiles],
-        }
+        Self { places, changes, tasks }
     }
 
     /// Everything that happened in a namespace.
@@ -80,6 +94,11 @@ impl Chronicle {
         places.get(namespace).map(Place::now).unwrap_or_default()
     }
 
+    /// What is in some namespaces now.
+    pub(crate) fn all(&self, namespaces: &[String]) -> Vec<Now> {
+        namespaces.iter().map(|namespace| self.now(namespace)).collect()
+    }
+
     /// Waits until `check` of what is in the namespace is `Ok`; else panics with its last answer.
     pub(crate) async fn until<T>(
         &self,
@@ -87,20 +106,41 @@ impl Chronicle {
         limit: Duration,
         mut check: impl FnMut(&Now) -> Result<T, String>,
     ) -> T {
+        self.until_all(&[namespace.to_owned()], limit, |all| check(&all[0]))
+            .await
+    }
+
+    /// The same for several namespaces together.
+    pub(crate) async fn until_all<T>(
+        &self,
+        namespaces: &[String],
+        limit: Duration,
+        mut check: impl FnMut(&[Now]) -> Result<T, String>,
+    ) -> T {
         let mut changes = self.changes.clone();
-        let mut last = String::new();
+        let (mut last, mut seen) = (String::new(), None);
         let found = tokio::time::timeout(limit, async {
             loop {
                 changes.borrow_and_update();
-                match check(&self.now(namespace)) {
-                    Ok(found) => return found,
-                    Err(state) => last = state,
+                let count = self.count(namespaces);
+                // Most changes are of others.
+                if seen.replace(count) != Some(count) {
+                    match check(&self.all(namespaces)) {
+                        Ok(found) => return found,
+                        Err(state) => last = state,
+                    }
                 }
                 changes.changed().await.unwrap();
             }
         })
         .await;
-        found.unwrap_or_else(|_| panic!("{namespace}: not within {limit:?}: {last}"))
+        found.unwrap_or_else(|_| panic!("{}: not within {limit:?}: {last}", namespaces.join(", ")))
+    }
+
+    fn count(&self, namespaces: &[String]) -> u64 {
+        let places = self.places.lock().unwrap();
+        let known = namespaces.iter().filter_map(|namespace| places.get(namespace));
+        known.map(|place| place.count).sum()
     }
 }
 
@@ -122,21 +162,27 @@ impl Place {
             services: latest(&self.services),
             policies: latest(&self.policies),
             profiles: latest(&self.profiles).into_values().collect(),
+            routes: latest(&self.routes),
         }
     }
 }
 
+/// A kind of route of the Gateway API.
+pub(crate) fn route(kind: &str) -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", kind))
+}
+
 fn follow<K>(
-    client: &Client,
-    places: &Places,
-    changed: &Arc<watch::Sender<u64>>,
+    api: Api<K>,
+    prefix: &'static str,
+    (places, changed): (&Places, &Arc<watch::Sender<u64>>),
     versions: fn(&mut Place) -> &mut Versions<K>,
 ) -> (JoinHandle<()>, tokio::sync::oneshot::Receiver<()>)
 where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let (listed, is_listed) = tokio::sync::oneshot::channel();
-    let mut events = watcher(Api::<K>::all(client.clone()), Config::default()).boxed();
+    let mut events = watcher(api, Config::default()).boxed();
     let (places, changed) = (Arc::clone(places), Arc::clone(changed));
     let task = tokio::spawn(async move {
         let mut listed = Some(listed);
@@ -153,8 +199,9 @@ where
             {
                 let mut places = places.lock().unwrap();
                 let place = places.entry(object.namespace().unwrap_or_default()).or_default();
+                place.count += 1;
                 versions(place)
-                    .entry(object.name_any())
+                    .entry(format!("{prefix}{}", object.name_any()))
                     .or_default()
                     .push(there.then_some(object));
             }

@@ -20,10 +20,11 @@ use trellis_testkit::{
 
 use crate::{
     audited::{lawful, work},
-    chronicle::Chronicle,
+    chronicle::{Chronicle, Now},
     lifecycle, namespaces,
     property::draw,
-    served,
+    routed, served,
+    stand_in::StandIn,
     steps::{SECTIONS, Step, spec},
     story::{SOON, Story, at_rest},
     verdict::condition,
@@ -53,6 +54,21 @@ const TRAPS: [(&str, &str); 15] = [
 
 const TAKEN: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-failures";
 const BAD: &str = "timeout.linkerd.io/idle";
+
+/// Traps in which a policy that makes routes falls too, for the same reason.
+const ALSO_ROUTES: [&str; 11] = [
+    "missing",
+    "no-port",
+    "headless",
+    "external",
+    "opaque-list",
+    "opaque-default",
+    "opaque-protocol",
+    "unknown-protocol",
+    "udp",
+    "profile",
+    "unlisted",
+];
 
 fn ports(list: &[(u16, Option<&str>)]) -> Value {
     let port = |(port, protocol): &(u16, Option<&str>)| json!({ "name": format!("p{port}"), "port": port, "appProtocol": protocol });
@@ -160,8 +176,8 @@ fn profiles(story: &Story<'_>, client: &Client) -> Api<ServiceProfile> {
     Api::namespaced(client.clone(), &story.namespace)
 }
 
-/// A policy that falls into the trap.
-fn policy(trap: &str, seed: u64, number: u32) -> Value {
+/// A policy that falls into the trap; `routed`: it makes routes.
+fn policy(trap: &str, seed: u64, number: u32, routed: bool) -> Value {
     match trap {
         "foreign-owner" => {
             return json!({ "targetRef": { "name": "web" }, "circuitBreaker": { "failureThreshold": 1 + number % 100 } });
@@ -177,6 +193,11 @@ fn policy(trap: &str, seed: u64, number: u32) -> Value {
         if let Some(section) = policy.get_mut(section).filter(|section| section.is_object()) {
             section["enabled"] = json!(true);
         }
+    }
+    if routed {
+        policy["routes"] = json!([{ "name": "carts", "http": { "matches": [{ "path": { "value": "/carts" } }] } }]);
+        policy["timeout"] = json!({ "requestTimeout": format!("{}s", number + 1) });
+        policy.as_object_mut().unwrap().remove("circuitBreaker");
     }
     policy["targetRef"] = match trap {
         "no-port" => json!({ "name": "web", "port": 9 }),
@@ -198,7 +219,17 @@ async fn recognised(
 ) {
     let client = isolated.client().clone();
     let mut story = Story::new(&isolated, &client, chronicle);
-    let spec = policy(trap, seed, number);
+    let makes_routes = number % 2 == 1 && ALSO_ROUTES.contains(&trap);
+    let spec = policy(trap, seed, number, makes_routes);
+    let namespaces = [story.namespace.clone()];
+    let _linkerd = StandIn::start(&client, &[&namespaces[0]]);
+    let settled = |now: &Now| {
+        if makes_routes {
+            routed::at_rest(&namespaces, std::slice::from_ref(now))
+        } else {
+            at_rest(&namespaces[0], now)
+        }
+    };
     // The policy may come first: it must not be fooled by what is not there yet. Where it would rightly be applied
     // before the trap is complete, it comes last.
     let early = number.is_multiple_of(2) && !matches!(trap, "foreign-owner" | "foreign-annotation");
@@ -207,7 +238,8 @@ async fn recognised(
     }
     set(trap, &mut story, &client).await;
     story.policy("one", &spec).await;
-    let now = story.settle().await;
+    let settle = |now: &Now| settled(now).map(|()| now.clone());
+    let now = chronicle.until(&story.namespace, SOON, settle).await;
     let ready = condition(&now.policies["one"], "Ready").unwrap();
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_str()),
@@ -221,7 +253,10 @@ async fn recognised(
     lawful(&story.namespace, &written).unwrap();
     let elsewhere: Vec<String> = written
         .iter()
-        .filter(|event| event.succeeded() && event.info().resource == "services")
+        .filter(|event| {
+            let resource = event.info().resource;
+            event.succeeded() && !resource.starts_with("resiliencepolicies") && resource != "events"
+        })
         .map(ToString::to_string)
         .collect();
     assert!(elsewhere.is_empty(), "{trap}: {elsewhere:?}");
@@ -231,8 +266,8 @@ async fn recognised(
     );
 
     cure(trap, &mut story, &client).await;
-    let applied = |now: &crate::chronicle::Now| {
-        at_rest(&story.namespace, now)?;
+    let applied = |now: &Now| {
+        settled(now)?;
         let ready = condition(&now.policies["one"], "Ready").unwrap();
         if ready.reason == "Applied" {
             Ok(())
@@ -242,8 +277,8 @@ async fn recognised(
     };
     chronicle.until(&story.namespace, AT_ONCE, applied).await;
     story.delete_policy("one").await;
-    let gone = |now: &crate::chronicle::Now| {
-        if now.policies.is_empty() {
+    let gone = |now: &Now| {
+        if now.policies.is_empty() && now.routes.is_empty() {
             Ok(())
         } else {
             Err("still there".to_owned())

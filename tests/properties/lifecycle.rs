@@ -8,7 +8,7 @@
 //! choose what runs; a failure prints the last two.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     panic::AssertUnwindSafe,
@@ -27,23 +27,28 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
-use trellis_api::ResiliencePolicy;
 use trellis_testkit::{
+    Verb,
     audit::{Event, Mark},
     plane::{Isolated, Plane},
     rest,
 };
 
 use crate::{
-    audited::{is_work, lawful, work},
-    chronicle::{Chronicle, Place},
-    property::{Case, Property},
-    story::{SACRED, SOON, Story, at_rest},
+    audited::{is_work, work},
+    chronicle::Chronicle,
+    explained, laws,
+    property::{Case, Plot, Property},
+    routed,
+    story::{SOON, Story},
     verdict::{condition, manager, owned},
 };
 
 /// Stories at once.
 const AT_ONCE: usize = 24;
+
+/// How long Kubernetes may take to empty a namespace, kind after kind, when many go at once.
+const EMPTY: Duration = Duration::from_mins(5);
 
 /// How many of them a failure shows.
 const LAST_WRITES: usize = 30;
@@ -73,9 +78,7 @@ pub(crate) fn seed() -> u64 {
 /// The cases of these properties.
 pub(crate) fn cases(properties: &[Property]) -> Vec<Case> {
     let (seed, only) = (seed(), env::var("TRELLIS_CASE").ok());
-    let all = properties
-        .iter()
-        .flat_map(|property| (0..count()).map(|number| property.case(number, seed)));
+    let all = properties.iter().flat_map(|property| property.cases(count(), seed));
     all.filter(|case| only.as_ref().is_none_or(|only| case.name() == *only))
         .collect()
 }
@@ -84,17 +87,18 @@ pub(crate) fn cases(properties: &[Property]) -> Vec<Case> {
 pub(crate) struct Ran {
     pub(crate) case: Case,
     pub(crate) failure: Option<String>,
-    namespace: String,
+    /// Where it was told.
+    pub(crate) namespaces: Vec<String>,
     /// Kept until the process ends, so that no clean-up disturbs the rest.
-    _isolated: Option<Isolated>,
+    _places: Vec<Isolated>,
 }
 
-/// Tells the stories of the cases, each in its namespace, and judges them. `meanwhile` is dropped when the last one is
+/// Tells the stories of the cases, each in its namespaces, and judges them. `meanwhile` is dropped when the last one is
 /// told; then `after` is awaited before the rest.
 pub(crate) async fn run(
     plane: &Plane,
     cases: Vec<Case>,
-    namespaces: Vec<Isolated>,
+    places: Vec<Vec<Isolated>>,
     meanwhile: impl Future<Output = ()>,
     after: impl Future<Output = ()>,
 ) -> Vec<Ran> {
@@ -103,8 +107,8 @@ pub(crate) async fn run(
     let chronicle = Chronicle::start(&client).await;
     let mark = plane.audit().mark().unwrap();
     let total = cases.len();
-    let stories = stream::iter(cases.into_iter().zip(namespaces))
-        .map(|(case, isolated)| one(case, isolated, &client, &chronicle))
+    let stories = stream::iter(cases.into_iter().zip(places))
+        .map(|(case, places)| one(case, places, &client, &chronicle))
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<Ran>>();
     let mut ran = match select(pin!(stories), pin!(meanwhile)).await {
@@ -113,10 +117,10 @@ pub(crate) async fn run(
     };
     after.await;
     let told = began.elapsed();
-    let places: Vec<String> = ran
+    let places: BTreeSet<String> = ran
         .iter()
         .filter(|ran| ran.failure.is_none())
-        .map(|ran| ran.namespace.clone())
+        .flat_map(|ran| ran.namespaces.clone())
         .collect();
     let ours = |event: &Event| {
         is_work(event)
@@ -127,12 +131,14 @@ pub(crate) async fn run(
     };
     rest(plane.audit(), quiet(), ours).await.unwrap();
     judge_all(plane, &mut ran, &chronicle, mark);
+    let questions = explained::all(plane, &mut ran, &chronicle).await;
     ran.sort_by_key(|ran| (ran.case.property, ran.case.number));
     let failed = ran.iter().filter(|ran| ran.failure.is_some()).count();
     eprintln!(
-        "{total} stories in {:.1} s, then {} s of rest; {failed} failed",
+        "{total} stories in {:.1} s, then {} s of rest; explain asked {questions} times; {:.1} s in all; {failed} failed",
         told.as_secs_f32(),
-        quiet().as_secs()
+        quiet().as_secs(),
+        began.elapsed().as_secs_f32()
     );
     ran
 }
@@ -141,89 +147,38 @@ fn judge_all(plane: &Plane, ran: &mut [Ran], chronicle: &Chronicle, mark: Mark) 
     let events = plane.audit().since(mark).unwrap();
     for ran in ran.iter_mut() {
         if let Some(failure) = &mut ran.failure {
-            failure.push_str(&written(&events, &ran.namespace));
+            failure.push_str(&written(&events, &ran.namespaces));
         }
     }
+    let deletions: Vec<Event> = events
+        .iter()
+        .filter(|event| event.info().verb == Verb::Delete)
+        .cloned()
+        .collect();
     let work = work(events);
     for ran in ran.iter_mut().filter(|ran| ran.failure.is_none()) {
-        let place = chronicle.place(&ran.namespace);
-        let verdict = at_rest(&ran.namespace, &chronicle.now(&ran.namespace))
-            .and_then(|()| {
-                lawful(
-                    &ran.namespace,
-                    work.get(&ran.namespace).map(Vec::as_slice).unwrap_or_default(),
-                )
-            })
-            .and_then(|()| sacred(&place))
-            .and_then(|()| transitions(&place));
-        ran.failure = verdict.err();
+        ran.failure = laws::hold(ran, chronicle, &work, &deletions).err().map(|broken| {
+            let ours = ran.namespaces.iter().filter_map(|namespace| work.get(namespace));
+            let all: Vec<Event> = ours.flatten().chain(&deletions).cloned().collect();
+            broken + &written(&all, &ran.namespaces)
+        });
     }
 }
 
 /// The last writes in a namespace, whoever wrote them.
-fn written(events: &[Event], namespace: &str) -> String {
-    let info = |event: &&Event| event.info().verb.writes() && event.info().namespace.as_deref() == Some(namespace);
+fn written(events: &[Event], namespaces: &[String]) -> String {
+    let info = |event: &&Event| {
+        let info = event.info();
+        info.verb.writes() && info.namespace.is_some_and(|namespace| namespaces.contains(&namespace))
+    };
     let mut lines: Vec<String> = events.iter().filter(info).map(|event| format!("\n  {event}")).collect();
     lines.sort();
     lines.split_off(lines.len().saturating_sub(LAST_WRITES)).concat()
 }
 
-/// No version of any Service lacks what its author wrote.
-fn sacred(place: &Place) -> Result<(), String> {
-    for (name, versions) in &place.services {
-        for version in versions.iter().flatten() {
-            let lost = SACRED
-                .iter()
-                .find(|(key, value)| version.annotations().get(*key).is_none_or(|found| found != value));
-            if let Some((key, _)) = lost {
-                return Err(format!(
-                    "Service {name} lost {key} in version {:?}",
-                    version.resource_version()
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The transition time of a condition moves on a flip only, the time of the last update on a change only.
-fn transitions(place: &Place) -> Result<(), String> {
-    for (name, versions) in &place.policies {
-        let living: Vec<&ResiliencePolicy> = versions.iter().flatten().collect();
-        for (old, new) in living
-            .iter()
-            .zip(living.iter().skip(1))
-            .filter(|(old, new)| old.uid() == new.uid())
-        {
-            let (Some(before), Some(after)) = (&old.status, &new.status) else {
-                continue;
-            };
-            for condition_after in &after.common.conditions {
-                let Some(condition_before) = condition(old, &condition_after.type_) else {
-                    continue;
-                };
-                let flipped = condition_before.status != condition_after.status;
-                let moved = condition_before.last_transition_time != condition_after.last_transition_time;
-                if moved && !flipped || condition_after.last_transition_time < condition_before.last_transition_time {
-                    return Err(format!("{name}: {condition_before:?} became {condition_after:?}"));
-                }
-            }
-            let mut same = after.clone();
-            same.last_update_time.clone_from(&before.last_update_time);
-            if (same == *before) != (after.last_update_time == before.last_update_time) {
-                return Err(format!(
-                    "{name}: lastUpdateTime {:?} → {:?}",
-                    before.last_update_time, after.last_update_time
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn one(case: Case, isolated: Isolated, client: &Client, chronicle: &Chronicle) -> Ran {
-    let namespace = isolated.name().to_owned();
-    let told = AssertUnwindSafe(tell(&case, &isolated, client, chronicle))
+async fn one(case: Case, places: Vec<Isolated>, client: &Client, chronicle: &Chronicle) -> Ran {
+    let namespaces = places.iter().map(|place| place.name().to_owned()).collect();
+    let told = AssertUnwindSafe(tell(&case, &places, client, chronicle))
         .catch_unwind()
         .await;
     let failure = told.err().map(|panic| {
@@ -234,15 +189,20 @@ async fn one(case: Case, isolated: Isolated, client: &Client, chronicle: &Chroni
     Ran {
         case,
         failure,
-        namespace,
-        _isolated: Some(isolated),
+        namespaces,
+        _places: places,
     }
 }
 
 /// The steps, then what the property asks at their end.
-async fn tell(case: &Case, isolated: &Isolated, client: &Client, chronicle: &Chronicle) {
+async fn tell(case: &Case, places: &[Isolated], client: &Client, chronicle: &Chronicle) {
+    let steps = match &case.plot {
+        Plot::Whole(steps) => steps,
+        Plot::Routed(steps) => return routed::tell(case, steps, places, client, chronicle).await,
+    };
+    let isolated = &places[0];
     let mut story = Story::new(isolated, client, chronicle);
-    for step in &case.steps {
+    for step in steps {
         story.take(step).await;
     }
     // A deletion does not wait for what goes on.
@@ -276,7 +236,8 @@ async fn all_is_taken_back(story: &mut Story<'_>, number: u32, client: &Client, 
         let left = now.policies.keys().next();
         left.map_or(Ok(()), |name| Err(format!("policy {name} is still there")))
     };
-    chronicle.until(&namespace, SOON, gone).await;
+    let limit = if number % 5 == 4 { EMPTY } else { SOON };
+    chronicle.until(&namespace, limit, gone).await;
     let now = story.settle().await;
     story.check_ledger(&now);
 }

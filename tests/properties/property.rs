@@ -5,6 +5,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
+use crate::routed::steps as routed;
 use crate::steps::{
     BREAKER, BREAKER_KEYS, LOOKALIKES, Mix, RETRY, RETRY_KEYS, SECTIONS, Step, TIMEOUT, TIMEOUT_KEYS, sequence,
 };
@@ -17,8 +18,11 @@ pub(crate) enum Property {
     P3,
     P4,
     P5,
+    P6,
     P7,
     P9,
+    P11,
+    P12,
     P13,
 }
 
@@ -28,7 +32,16 @@ pub(crate) struct Case {
     pub(crate) property: Property,
     pub(crate) number: u32,
     pub(crate) seed: u64,
-    pub(crate) steps: Vec<Step>,
+    pub(crate) plot: Plot,
+}
+
+/// What happens in a story.
+#[derive(Clone, Debug)]
+pub(crate) enum Plot {
+    /// Policies for whole Services, in one namespace.
+    Whole(Vec<Step>),
+    /// Policies that make routes, in three namespaces, with a stand-in for Linkerd's policy controller.
+    Routed(Vec<routed::Step>),
 }
 
 const MIXED: Mix = Mix {
@@ -40,19 +53,60 @@ const MIXED: Mix = Mix {
 };
 
 impl Property {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::P1,
         Self::P2,
         Self::P3,
         Self::P4,
         Self::P5,
+        Self::P6,
         Self::P7,
         Self::P9,
+        Self::P11,
+        Self::P12,
         Self::P13,
     ];
 
-    fn mix(self) -> Mix {
-        match self {
+    /// The stories about whole Services, and those about routes, as often as asked for, each.
+    pub(crate) fn cases(self, each: u32, seed: u64) -> Vec<Case> {
+        let whole = self.mix().map_or(0, |_| each);
+        let routed = self.weights().map_or(0, |_| each);
+        (0..whole + routed)
+            .map(|number| {
+                let plot = match (self.mix(), self.weights()) {
+                    (Some(mix), _) if number < whole => Plot::Whole(draw(&sequence(mix), seed, number, self as u8)),
+                    (_, weights) => {
+                        let weights = weights.unwrap_or_default();
+                        Plot::Routed(draw(&routed::sequence(weights), seed, number, self as u8))
+                    }
+                };
+                Case {
+                    property: self,
+                    number,
+                    seed,
+                    plot,
+                }
+            })
+            .collect()
+    }
+
+    /// How often what happens in a story about routes.
+    fn weights(self) -> Option<routed::Weights> {
+        Some(match self {
+            Self::P1 => [4, 1, 1, 2, 1, 1],
+            Self::P4 => [6, 1, 1, 1, 1, 1],
+            Self::P6 => [3, 4, 1, 1, 1, 1],
+            Self::P7 => [3, 1, 2, 2, 2, 5],
+            Self::P9 => [6, 1, 1, 2, 1, 1],
+            Self::P11 => [3, 1, 2, 4, 2, 1],
+            Self::P13 => [3, 2, 1, 6, 1, 1],
+            _ => return None,
+        })
+    }
+
+    fn mix(self) -> Option<Mix> {
+        Some(match self {
+            Self::P6 | Self::P11 => return None,
             Self::P1 => Mix { inert: true, ..MIXED },
             Self::P2 => Mix {
                 policies: &["one", "two"],
@@ -88,23 +142,16 @@ impl Property {
                 weights: [2, 8, 1, 1, 1, 2, 4],
                 ..MIXED
             },
+            Self::P12 => Mix {
+                weights: [8, 1, 1, 1, 1, 1, 1],
+                ..MIXED
+            },
             Self::P13 => Mix {
                 policies: &["one", "two"],
                 weights: [3, 2, 1, 2, 2, 10, 3],
                 ..MIXED
             },
-        }
-    }
-
-    /// The story with this number. The same seed gives the same story.
-    pub(crate) fn case(self, number: u32, seed: u64) -> Case {
-        let steps = draw(&sequence(self.mix()), seed, number, self as u8);
-        Case {
-            property: self,
-            number,
-            seed,
-            steps,
-        }
+        })
     }
 }
 
@@ -127,7 +174,10 @@ impl Case {
 
     /// How to run just this one again, and what it does.
     pub(crate) fn describe(&self) -> String {
-        let steps: Vec<String> = self.steps.iter().map(|step| format!("  {step:?}")).collect();
+        let steps: Vec<String> = match &self.plot {
+            Plot::Whole(steps) => steps.iter().map(|step| format!("  {step:?}")).collect(),
+            Plot::Routed(steps) => steps.iter().map(|step| format!("  {step:?}")).collect(),
+        };
         format!(
             "TRELLIS_SEED={} TRELLIS_CASE={}\n{}",
             self.seed,

@@ -11,15 +11,14 @@ use proptest::{collection::vec, prelude::any};
 use tokio::{sync::Mutex, time::interval};
 use trellis_testkit::{
     operator::{Launch, Operator, Signal},
-    plane::{Isolated, Plane},
+    plane::Plane,
 };
 
 use crate::{
     OTHER,
     audited::is_work,
     lifecycle::{self, Ran, cases, proving, seed},
-    namespaces,
-    property::{Property, draw},
+    property::{Plot, Property, draw},
 };
 
 /// How often the audit log is read.
@@ -59,24 +58,20 @@ async fn disturb(
     }
 }
 
-/// P2, P7, P9 and P13 hold whenever the operator ends, by SIGKILL or SIGTERM, and another one goes on: also in the middle
+/// P2, P6, P7, P9 and P13 hold whenever the operator ends, by SIGKILL or SIGTERM, and another one goes on: also in the middle
 /// of a deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_depends_on_the_operator_staying_alive() {
     let plane = OTHER.get().await.unwrap();
-    let properties = [Property::P2, Property::P7, Property::P9, Property::P13];
+    let properties = [Property::P2, Property::P6, Property::P7, Property::P9, Property::P13];
     let cases: Vec<_> = cases(&properties)
         .into_iter()
-        .filter(|case| proving() || case.number % 4 == 0 || case.number % 5 == 4)
+        .filter(|case| {
+            let whole = matches!(case.plot, Plot::Whole(_));
+            (proving() && whole) || case.number % 4 == 0 || case.number % 5 == 4
+        })
         .collect();
-    let places: Vec<Isolated> = namespaces(
-        plane,
-        cases
-            .iter()
-            .map(|case| format!("again-{:?}-{}", case.property, case.number).to_lowercase())
-            .collect(),
-    )
-    .await;
+    let places = crate::places(plane, "again-", &cases).await;
     let account = trellis_tests::account(plane).await.unwrap();
     let launch = trellis_tests::launch(account.path(), "restarted", &[])
         .lease(trellis_tests::NAMESPACE, "restarted")

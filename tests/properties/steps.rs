@@ -108,7 +108,7 @@ pub(crate) const TIMEOUT_KEYS: Keys = &[
 ];
 
 /// A duration that the API server admits.
-fn duration() -> BoxedStrategy<String> {
+pub(crate) fn duration() -> BoxedStrategy<String> {
     prop_oneof![
         (1..=9999u32).prop_map(|n| format!("{n}ms")),
         (1..=600u32).prop_map(|n| format!("{n}s")),
@@ -140,16 +140,21 @@ fn breaker() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-fn retry() -> BoxedStrategy<Value> {
-    let item = prop_oneof![
+/// An item of a list of statuses.
+pub(crate) fn item() -> BoxedStrategy<String> {
+    prop_oneof![
         2 => Just("5xx".to_owned()),
         1 => Just("gateway-error".to_owned()),
         2 => (100..=599u16).prop_map(|code| code.to_string()),
         1 => (100..=599u16, 0..=99u16).prop_map(|(low, more)| format!("{low}-{}", (low + more).min(599))),
-    ];
+    ]
+    .boxed()
+}
+
+fn retry() -> BoxedStrategy<Value> {
     (
         option::weighted(0.9, 1..=10u32),
-        option::weighted(0.9, vec(item, 1..=4)),
+        option::weighted(0.9, vec(item(), 1..=4)),
         option::of(duration()),
     )
         .prop_map(|(attempts, codes, timeout)| {
@@ -212,7 +217,8 @@ pub(crate) fn spec(sections: &'static [&'static str]) -> BoxedStrategy<Value> {
         .boxed()
 }
 
-fn shape(inert: bool) -> BoxedStrategy<Shape> {
+/// A Service's shape; `inert`: perhaps one that Linkerd ignores.
+pub(crate) fn shape(inert: bool) -> BoxedStrategy<Shape> {
     if !inert {
         let ports = select(vec![
             vec![(80, None)],

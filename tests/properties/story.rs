@@ -290,7 +290,8 @@ impl<'a> Story<'a> {
     }
 }
 
-fn by(manager: &str) -> PatchParams {
+/// For a plain patch by this manager.
+pub(crate) fn by(manager: &str) -> PatchParams {
     PatchParams {
         field_manager: Some(manager.to_owned()),
         ..PatchParams::default()

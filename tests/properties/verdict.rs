@@ -48,22 +48,23 @@ pub(crate) fn condition<'a>(policy: &'a ResiliencePolicy, type_: &str) -> Option
     conditions.into_iter().find(|condition| condition.type_ == type_)
 }
 
+/// The profiles as the model reads them.
+pub(crate) fn profiles(stored: &[ServiceProfile]) -> Vec<Profile<'_>> {
+    fn text(text: Option<&String>) -> &str {
+        text.map_or("", String::as_str)
+    }
+    let read = stored.iter().map(|profile| Profile {
+        namespace: text(profile.metadata.namespace.as_ref()),
+        name: text(profile.metadata.name.as_ref()),
+        routes: profile.spec.routes.as_ref().map_or(0, Vec::len),
+        overrides: profile.spec.dst_overrides.as_ref().map_or(0, Vec::len),
+    });
+    read.collect()
+}
+
 /// Why Linkerd would not act for this policy on this Service, by the model.
-pub(crate) fn inert(policy: &ResiliencePolicy, service: &Service, profiles: &[ServiceProfile]) -> Option<String> {
-    let names: Vec<(String, String)> = profiles
-        .iter()
-        .map(|profile| (profile.namespace().unwrap_or_default(), profile.name_any()))
-        .collect();
-    let profiles: Vec<Profile<'_>> = profiles
-        .iter()
-        .zip(&names)
-        .map(|(profile, (namespace, name))| Profile {
-            namespace,
-            name,
-            routes: profile.spec.routes.as_ref().map_or(0, Vec::len),
-            overrides: profile.spec.dst_overrides.as_ref().map_or(0, Vec::len),
-        })
-        .collect();
+fn inert(policy: &ResiliencePolicy, service: &Service, stored: &[ServiceProfile]) -> Option<String> {
+    let profiles = profiles(stored);
     let at = |port: i32| effective(service, &profiles, LINKERD_RELEASE, port).inert;
     let wanted = policy
         .spec
@@ -149,15 +150,15 @@ fn expected(policy: &ResiliencePolicy, service: Option<&Service>, profiles: &[Se
 /// The reasons of a policy that is in place.
 const IN_PLACE: [&str; 3] = ["Applied", "NothingEnabled", "PartiallyOverridden"];
 
-type Section = (&'static str, fn(&mut ResiliencePolicy));
+pub(crate) type Section = (&'static str, fn(&mut ResiliencePolicy));
 
 /// The sections that a policy has, enabled or not, and how to take each away.
-fn sections(policy: &ResiliencePolicy) -> Vec<Section> {
+pub(crate) fn sections(policy: &ResiliencePolicy) -> Vec<Section> {
     let spec = &policy.spec;
     let all: [(bool, Section); 3] = [
         (
             spec.circuit_breaker.is_some(),
-            ("breaker", |policy| policy.spec.circuit_breaker = None),
+            ("circuitBreaker", |policy| policy.spec.circuit_breaker = None),
         ),
         (spec.retry.is_some(), ("retry", |policy| policy.spec.retry = None)),
         (spec.timeout.is_some(), ("timeout", |policy| policy.spec.timeout = None)),
@@ -193,6 +194,42 @@ fn without_lost_sections(
     (rest, lost)
 }
 
+/// What the status says as a whole, once it is of the present generation and does not contradict itself.
+pub(crate) fn told(policy: &ResiliencePolicy) -> Result<&Condition, String> {
+    if policy.metadata.deletion_timestamp.is_some() {
+        return Err("still terminating".to_owned());
+    }
+    let status = policy.status.as_ref().ok_or("no status")?;
+    let ready = condition(policy, "Ready").ok_or("no Ready")?;
+    let fail = |what: String| Err(format!("{what}; Ready={} {}", ready.status, ready.reason));
+    let generation = policy.metadata.generation;
+    if status.common.observed_generation != generation {
+        return fail(format!(
+            "observed {:?} of {generation:?}",
+            status.common.observed_generation
+        ));
+    }
+    let mut conditions = status.common.conditions.iter();
+    if let Some(stale) = conditions.find(|found| found.observed_generation != generation) {
+        return fail(format!(
+            "{} is of generation {:?}",
+            stale.type_, stale.observed_generation
+        ));
+    }
+    // What waits for Linkerd goes on; what is refused waits for the user.
+    let waits = ready.status != "True" && condition(policy, "Reconciling").is_some();
+    let stalled = condition(policy, "Stalled").map(|found| (found.status.as_str(), found.reason.as_str()));
+    if stalled != (ready.status != "True" && !waits).then_some(("True", ready.reason.as_str()))
+        || (waits && ready.reason != "RoutePending")
+    {
+        return fail(format!("conditions {:?}", status.common.conditions));
+    }
+    if status.last_update_time.is_none() {
+        return fail("no time of the last update".to_owned());
+    }
+    Ok(ready)
+}
+
 /// Whether everything that the policy's status says is so, and is all there is to say.
 pub(crate) fn judge(
     policy: &ResiliencePolicy,
@@ -202,9 +239,6 @@ pub(crate) fn judge(
 ) -> Result<(), String> {
     let name = policy.name_any();
     let namespace = policy.namespace().unwrap_or_default();
-    if policy.metadata.deletion_timestamp.is_some() {
-        return Err(format!("{name} is still terminating"));
-    }
     let service = services.get(&policy.spec.target_ref.clone().unwrap_or_default().name);
     let (rest, lost) = without_lost_sections(policy, policies);
     let mut expected = expected(&rest, service, profiles);
@@ -219,35 +253,13 @@ pub(crate) fn judge(
             expected = expected.into_iter().map(partly).collect();
         }
     }
-    let status = policy
-        .status
-        .as_ref()
-        .ok_or_else(|| format!("{name} has no status; expected {expected:?}"))?;
-    let ready = condition(policy, "Ready").ok_or_else(|| format!("{name} has no Ready; expected {expected:?}"))?;
+    let ready = told(policy).map_err(|wrong| format!("{name}: {wrong}; expected {expected:?}"))?;
+    let status = policy.status.clone().unwrap_or_default();
     let said = format!(
         "{name}: Ready={} {}: {}; expected {expected:?}",
         ready.status, ready.reason, ready.message
     );
     let fail = |what: String| Err(format!("{what}; {said}"));
-
-    let generation = policy.metadata.generation;
-    if status.common.observed_generation != generation {
-        return fail(format!(
-            "observed {:?} of {generation:?}",
-            status.common.observed_generation
-        ));
-    }
-    if let Some(stale) = status
-        .common
-        .conditions
-        .iter()
-        .find(|found| found.observed_generation != generation)
-    {
-        return fail(format!(
-            "{} is of generation {:?}",
-            stale.type_, stale.observed_generation
-        ));
-    }
     if !expected.contains(&ready.reason) || (ready.status == "True") != IN_PLACE.contains(&ready.reason.as_str()) {
         return fail("untrue".to_owned());
     }
@@ -265,15 +277,6 @@ pub(crate) fn judge(
     let enforced = condition(policy, "Enforced").map(|found| (found.status.as_str(), found.reason.as_str()));
     if enforced != (!carriers.is_empty()).then_some(("Unknown", "LinkerdNotObserved")) {
         return fail(format!("Enforced is {enforced:?}"));
-    }
-    let stalled = condition(policy, "Stalled").map(|found| (found.status.as_str(), found.reason.as_str()));
-    if stalled != (ready.status != "True").then_some(("True", ready.reason.as_str()))
-        || condition(policy, "Reconciling").is_some()
-    {
-        return fail(format!("conditions {:?}", status.common.conditions));
-    }
-    if status.last_update_time.is_none() {
-        return fail("no time of the last update".to_owned());
     }
     if ready.status != "True" {
         return Ok(());

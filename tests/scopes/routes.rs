@@ -149,3 +149,37 @@ async fn grpc_routes_are_ready_when_linkerd_says_so() {
     site.until("web", "Applied").await;
     site.finish().await;
 }
+
+/// At one port Linkerd serves gRPC rather than HTTP: routes of ours that were there before a user's give way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_route_of_the_other_kind_makes_ours_go() {
+    let site = Site::new("yields", "2.18").await;
+    site.service("web").await;
+    let spec = json!({
+        "targetRef": { "name": "web" }, "timeout": { "requestTimeout": "2s" },
+        "routes": [{ "name": "add", "grpc": { "matches": [{ "service": "shop.v1.Carts", "method": "Add" }] } }],
+    });
+    site.policy("rpc", spec).await;
+    site.until("rpc", "Applied").await;
+    let theirs = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": { "name": "theirs" },
+        "spec": { "parentRefs": [{ "group": "", "kind": "Service", "name": "web" }], "rules": [{}] },
+    });
+    site.namespace.apply(theirs).await.unwrap();
+    let policy = site.until("rpc", "RouteConflicted").await;
+    not_ready(&policy, "RouteConflicted");
+    for name in ["rpc-add", "rpc-rest"] {
+        site.namespace.gone::<GrpcRoute>(name).await;
+    }
+    let accepted = |route: &HttpRoute| linkerds_verdict(&json!(route)) == json!("True");
+    site.namespace.until("theirs", "accepted", accepted).await;
+    site.namespace.delete::<HttpRoute>("theirs").await.unwrap();
+    site.until("rpc", "Applied").await;
+    site.remove("rpc").await;
+    site.finish().await;
+}
+
+/// Whether Linkerd accepts the route.
+fn linkerds_verdict(route: &Value) -> Value {
+    route["status"]["parents"][0]["conditions"][0]["status"].clone()
+}

@@ -23,7 +23,6 @@ use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
     linkerd::policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
 };
-use trellis_testkit::plane::Isolated;
 
 /// Its name, in the status of routes and as field manager.
 pub(crate) const NAME: &str = "linkerd.io/policy-controller";
@@ -352,23 +351,4 @@ fn said(status: &Value) -> Value {
         Value::Null => json!({}),
         other => other.clone(),
     }
-}
-
-/// Another controller's verdict on a route, which nobody may touch or believe.
-pub(crate) async fn another_controller_accepts(namespace: &Isolated, route: &str, service: &str) {
-    let verdict = json!({
-        "controllerName": "example.com/gateway",
-        "parentRef": { "group": "", "kind": "Service", "name": service },
-        "conditions": [condition("Accepted", Ok("Accepted"), "")],
-    });
-    let by = PatchParams {
-        field_manager: Some("example.com/gateway".to_owned()),
-        ..PatchParams::default()
-    };
-    let patch = Patch::Merge(json!({ "status": { "parents": [verdict] } }));
-    namespace
-        .api::<HttpRoute>()
-        .patch_status(route, &by, &patch)
-        .await
-        .unwrap();
 }

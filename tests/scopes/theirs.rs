@@ -1,12 +1,18 @@
 //! Routes of users: as targets, and in the way.
 
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::Service;
+use kube::{
+    ResourceExt as _,
+    api::{Patch, PatchParams},
+};
 use serde_json::{Value, json};
-use trellis_bindings::gateway::HttpRoute;
+use trellis_api::ResiliencePolicy;
+use trellis_bindings::{gateway::HttpRoute, linkerd::ServiceProfile};
+use trellis_testkit::plane::Isolated;
 
 use crate::{
     site::{FOREIGN, NO, Site, not_ready, ours, owned, ready},
-    stand_in::{NAME, Says, another_controller_accepts},
+    stand_in::{NAME, Says},
 };
 
 fn http_route(name: &str, service: &str) -> Value {
@@ -18,6 +24,28 @@ fn http_route(name: &str, service: &str) -> Value {
             "rules": [{ "matches": [{ "path": { "value": "/theirs" } }] }],
         },
     })
+}
+
+/// Another controller's verdict on a route, which nobody may touch or believe.
+async fn another_controller_accepts(namespace: &Isolated, route: &str, service: &str) {
+    let verdict = json!({
+        "controllerName": "example.com/gateway",
+        "parentRef": { "group": "", "kind": "Service", "name": service },
+        "conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }],
+    });
+    let by = PatchParams {
+        field_manager: Some("example.com/gateway".to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::Merge(json!({ "status": { "parents": [verdict] } }));
+    namespace
+        .api::<HttpRoute>()
+        .patch_status(route, &by, &patch)
+        .await
+        .unwrap();
 }
 
 /// On a user's route only our annotations come and go.
@@ -67,6 +95,47 @@ async fn a_users_route_gets_our_annotations_only() {
     let route: HttpRoute = site.namespace.get("slow").await.unwrap();
     assert_eq!(route.annotations(), before.annotations());
     assert_eq!(route.spec, before.spec);
+    site.finish().await;
+}
+
+/// Linkerd says nothing anew of a route when the port that it is attached to becomes one that it does not look into.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_on_a_route_follows_the_service() {
+    let site = Site::new("follows", "2.18").await;
+    site.service("web").await;
+    site.namespace.apply(http_route("slow", "web")).await.unwrap();
+    let spec = json!({ "targetRef": { "kind": "HTTPRoute", "name": "slow" }, "retry": {} });
+    site.policy("slow", spec).await;
+    site.until("slow", "Applied").await;
+    let opaque = async |ports: Value| {
+        let patch = json!({ "metadata": { "annotations": { "config.linkerd.io/opaque-ports": ports } } });
+        site.namespace.merge::<Service>("web", patch).await.unwrap();
+    };
+    opaque(json!("80")).await;
+    not_ready(&site.until("slow", "Opaque").await, "Opaque");
+    opaque(Value::Null).await;
+    site.until("slow", "Applied").await;
+    let profile = format!("web.{}.svc.cluster.local", site.namespace.name());
+    let manifest = json!({
+        "apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile", "metadata": { "name": profile },
+        "spec": { "routes": [{ "name": "GET /", "condition": { "method": "GET" } }] },
+    });
+    site.namespace.apply(manifest).await.unwrap();
+    not_ready(
+        &site.until("slow", "ServiceProfileShadowed").await,
+        "ServiceProfileShadowed",
+    );
+    site.namespace.delete::<ServiceProfile>(&profile).await.unwrap();
+    site.until("slow", "Applied").await;
+    site.namespace.delete::<Service>("web").await.unwrap();
+    site.until("slow", "TargetServiceNotFound").await;
+    site.linkerd.says(Says::Nothing);
+    site.service("web").await;
+    let back = |policy: &ResiliencePolicy| ready(policy).1 != "TargetServiceNotFound";
+    site.namespace.until("slow", "the Service is back", back).await;
+    site.linkerd.says(Says::TheTruth);
+    site.until("slow", "Applied").await;
+    site.remove("slow").await;
     site.finish().await;
 }
 

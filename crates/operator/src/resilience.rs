@@ -130,6 +130,10 @@ impl Reconcile for Resilience {
         let mut references = vec![Reference::to::<ConfigMap>(Some(LINKERD_CONFIG.0), LINKERD_CONFIG.1)];
         references.extend(targets(policy));
         references.extend(self.profiles(policy));
+        if on_route(policy) {
+            // What the route is attached to decides whether it acts, and is not named by the policy.
+            references.push(Reference::any::<Service>(own));
+        }
         if policy.spec.rate_limit.is_some() {
             references.extend([
                 Reference::any::<Server>(own),
@@ -143,7 +147,7 @@ impl Reconcile for Resilience {
 
     fn contends(&self, policy: &ResiliencePolicy) -> Vec<Reference> {
         let mut contended = targets(policy);
-        if matches!(kind(policy), Some(TargetKind::HttpRoute | TargetKind::GrpcRoute)) {
+        if on_route(policy) {
             // What the route is attached to decides over it, when a policy there overrides.
             contended.push(Reference::any::<Service>(policy.namespace().as_deref()));
             contended.push(Reference::any::<EgressNetwork>(policy.namespace().as_deref()));
@@ -178,7 +182,7 @@ impl Reconcile for Resilience {
             report::Judgement::Waiting(reason, message) => {
                 former(plan, policy, &enactment.targets, cluster).waiting(reason, message)
             }
-            report::Judgement::InForce | report::Judgement::Overridden(_) => plan,
+            report::Judgement::InForce | report::Judgement::Overridden(_) | report::Judgement::Yielding(_) => plan,
         })
     }
 
@@ -274,8 +278,10 @@ where
     (Part::of(object), object.meta())
 }
 
-fn kind(policy: &ResiliencePolicy) -> Option<TargetKind> {
-    policy.spec.target_ref.as_ref().map(|target| target.kind)
+/// Whether the policy is for a route of a user.
+fn on_route(policy: &ResiliencePolicy) -> bool {
+    let kind = policy.spec.target_ref.as_ref().map(|target| target.kind);
+    matches!(kind, Some(TargetKind::HttpRoute | TargetKind::GrpcRoute))
 }
 
 /// What a policy is for, as its spec says it.

@@ -29,6 +29,8 @@ pub(super) enum Judgement {
     Waiting(&'static str, String),
     /// The user has to change something first.
     Refused(Refusal),
+    /// The same, and the routes that the policy made go: Linkerd would serve them, and not those of somebody else.
+    Yielding(Refusal),
 }
 
 /// A policy for one target has to act there. One for many is a default: it is no fault of it that some have their own,
@@ -46,6 +48,12 @@ pub(super) fn judge(policy: &ResiliencePolicy, targets: &[Enacted]) -> Judgement
     if let Some(refusal) = refused(false).next()
         && !(inherited(policy) && in_force)
     {
+        let makes_none = |target: &Enacted| {
+            matches!(target.target.place, Place::Service | Place::EgressNetwork) && target.routes.is_empty()
+        };
+        if refusal.reason == Reason::RouteConflicted.as_str() && targets.iter().all(makes_none) {
+            return Judgement::Yielding(refusal.clone());
+        }
         return Judgement::Refused(refusal.clone());
     }
     if let Some(refusal) = refused(true).next() {
@@ -106,6 +114,11 @@ pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) 
                 by.clone(),
             ));
             Draft::new(READY, State::False, Reason::Overridden.as_str(), by)
+        }
+        (End::Done, Some(_), Judgement::Yielding(refusal)) => {
+            let why = refusal.to_string();
+            conditions.push(Draft::new(STALLED, State::True, refusal.reason, why.clone()));
+            Draft::new(READY, State::False, refusal.reason, why)
         }
         (_, Some(cluster), _) => outcome.ready(done(policy, &targets).as_str(), message(policy, &targets, cluster)),
         (_, None, _) => outcome.ready(Reason::Applied.as_str(), ""),

@@ -61,7 +61,7 @@ impl Resilience {
             .spec
             .target_ref
             .as_ref()
-            .filter(|target| target.kind != TargetKind::Namespace);
+            .filter(|target| matches!(target.kind, TargetKind::Service | TargetKind::EgressNetwork));
         let Some(target) = named else {
             return vec![Reference::any::<ServiceProfile>(own.as_deref())];
         };
@@ -122,6 +122,7 @@ impl Resilience {
                         .flat_map(|route| parents(&route.spec.parent_refs, route.namespace().as_deref())),
                 );
                 cluster.http_routes.extend(route);
+                cluster.profiles = owned(world.list::<ServiceProfile>(own).await?);
                 parents_of(&mut cluster, world, &contended).await?;
             }
             Some((TargetKind::GrpcRoute, name)) => {
@@ -132,6 +133,7 @@ impl Resilience {
                         .flat_map(|route| parents(&route.spec.parent_refs, route.namespace().as_deref())),
                 );
                 cluster.grpc_routes.extend(route);
+                cluster.profiles = owned(world.list::<ServiceProfile>(own).await?);
                 parents_of(&mut cluster, world, &contended).await?;
             }
         }

@@ -95,19 +95,25 @@ fn limit(enacted: &mut Enacted, policy: &ResiliencePolicy, service: &Service, cl
 /// What routes leave of the Service's retries and timeouts. A block of a route's own replaces the Service's.
 fn routes(enacted: &mut Enacted, policy: &ResiliencePolicy, acting: &[Served<'_>], cluster: &Cluster) {
     let mut own = BTreeSet::new();
+    // Ports where some requests get the Service's retries.
+    let mut heirs = Vec::new();
     let (mut retried, mut timed) = (acting.is_empty(), acting.is_empty());
     for served in acting {
-        retried |= served.routes.is_empty();
+        let mut inherits = served.routes.is_empty();
         timed |= served.routes.is_empty();
         for route in &served.routes {
             let rules = rule_timeouts(*route, cluster);
             let own_timeouts = rules.iter().all(|(timeouts, _)| !timeouts.is_empty());
             let own_retry = route_retry(*route).is_some();
-            retried |= !own_retry && !rules.is_empty();
+            inherits |= !own_retry && !rules.is_empty();
             timed |= !own_timeouts;
             if own_retry || own_timeouts {
                 own.insert(format!("{} sets its own for its requests", route.full_name()));
             }
+        }
+        if inherits {
+            retried = true;
+            heirs.push(served);
         }
     }
     let shadowed = |section: &str| -> Refusal {
@@ -122,7 +128,7 @@ fn routes(enacted: &mut Enacted, policy: &ResiliencePolicy, acting: &[Served<'_>
     if acts.contains(&Section::Retry) {
         if !retried {
             enacted.inert(Section::Retry, shadowed("retry"));
-        } else if let Some(refusal) = grpc(policy, acting) {
+        } else if let Some(refusal) = grpc(policy, &heirs) {
             enacted.inert(Section::Retry, refusal);
         }
     }
@@ -133,7 +139,7 @@ fn routes(enacted: &mut Enacted, policy: &ResiliencePolicy, acting: &[Served<'_>
 }
 
 /// Statuses of gRPC count only where a route for gRPC is served, and then those of HTTP do not.
-fn grpc(policy: &ResiliencePolicy, acting: &[Served<'_>]) -> Option<Refusal> {
+fn grpc(policy: &ResiliencePolicy, acting: &[&Served<'_>]) -> Option<Refusal> {
     let codes = policy.spec.retry.as_ref()?.retryable_grpc_codes.is_some();
     let served = |protocol| acting.iter().any(|served| served.protocol == protocol);
     if codes && !served(Protocol::Grpc) {

@@ -204,6 +204,28 @@ fn grpc_statuses_need_a_grpc_route(#[case] kind: Option<&str>, #[case] retry: Va
     );
 }
 
+/// Where HTTP is served its routes retry on their own, and where the Service's retries would count gRPC is served.
+#[test]
+fn retries_that_no_port_makes_use_of_are_not_in_force() {
+    let at = |port: u16, more: Value| {
+        let mut changes = json!({
+            "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": port}]},
+            "status": {"parents": [{
+                "controllerName": "linkerd.io/policy-controller",
+                "parentRef": {"group": "core", "kind": "Service", "namespace": "shop", "name": "web", "port": port},
+                "conditions": [{"type": "Accepted", "status": "True"}],
+            }]},
+        });
+        changes["metadata"] = more;
+        changes
+    };
+    let own = json!({"annotations": {"retry.linkerd.io/limit": "1"}});
+    let cluster = with_route(cluster("2.20"), route("HTTPRoute", &at(80, own)));
+    let cluster = with_route(cluster, route("GRPCRoute", &at(81, json!({"name": "calls"}))));
+    let found = done(&cluster, &json!({"targetRef": {"name": "web"}, "retry": {}}));
+    assert_eq!(reason(&found), Some("GrpcNeedsGRPCRoute"));
+}
+
 /// A route's own block replaces the Service's: with one on every route, the Service's does nothing.
 #[test]
 fn routes_that_say_their_own_shadow_the_service() {

@@ -1,0 +1,228 @@
+//! `View`: what the model makes of a cell for one policy.
+//!
+//! stored Services, routes and verdicts ─▶ model: what clients of each namespace get ─▶ does a section act there?
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{ResourceExt as _, api::DynamicObject};
+use serde_json::json;
+use trellis_api::{ResiliencePolicy, TargetKind};
+use trellis_model::{Outlook, Route, RuleOutlook, State, outlook};
+use trellis_tests::LINKERD_RELEASE;
+
+use super::laws::OWNER;
+use crate::{
+    asked::Asked,
+    chronicle::Now,
+    verdict::{manager, owned, profiles, sections},
+};
+
+/// What a policy is for.
+pub(super) enum Form {
+    /// A Service of its namespace, as a whole.
+    Whole,
+    /// Routes of its own: the names of their entries, and whether they are for gRPC.
+    Own(Vec<String>, bool),
+    /// A route of a user, as `HTTPRoute name`.
+    Theirs(String),
+}
+
+/// The namespaces of a cell at one time.
+pub(crate) struct View<'a> {
+    pub(super) namespaces: &'a [String],
+    pub(super) all: &'a [Now],
+    pub(crate) state: State<'a>,
+}
+
+/// A policy, and what it is about.
+pub(super) struct Subject<'a> {
+    pub(super) policy: &'a ResiliencePolicy,
+    pub(super) place: usize,
+    pub(super) form: Form,
+    pub(super) asked: Asked,
+    /// Sections of it that an older policy decides.
+    pub(super) lost: Vec<&'static str>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn of(namespaces: &'a [String], all: &'a [Now]) -> Self {
+        let stored = all.iter().flat_map(|now| now.routes.values());
+        Self {
+            namespaces,
+            all,
+            state: State {
+                version: LINKERD_RELEASE,
+                services: all.iter().flat_map(|now| now.services.values().cloned()).collect(),
+                routes: stored.map(|route| Route::read(&json!(route))).collect(),
+                profiles: all.iter().flat_map(|now| profiles(&now.profiles)).collect(),
+                http: vec!["v1"],
+                grpc: vec!["v1"],
+            },
+        }
+    }
+
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&'a String, &'a Now)> {
+        self.namespaces.iter().zip(self.all)
+    }
+
+    pub(super) fn subject(&self, place: usize, policy: &'a ResiliencePolicy) -> Subject<'a> {
+        let target = policy.spec.target_ref.clone().unwrap_or_default();
+        let form = |policy: &ResiliencePolicy| {
+            let target = policy.spec.target_ref.clone().unwrap_or_default();
+            let entries: Vec<String> = policy.spec.routes.iter().map(|entry| entry.name.clone()).collect();
+            match target.kind {
+                TargetKind::HttpRoute => Form::Theirs(format!("HTTPRoute {}", target.name)),
+                TargetKind::GrpcRoute => Form::Theirs(format!("GRPCRoute {}", target.name)),
+                _ if !entries.is_empty() => {
+                    Form::Own(entries, policy.spec.routes.iter().any(|entry| entry.grpc.is_some()))
+                }
+                _ if target.namespace.is_some() && target.namespace != policy.namespace() => {
+                    Form::Own(vec!["all".to_owned()], false)
+                }
+                _ => Form::Whole,
+            }
+        };
+        let age = |policy: &ResiliencePolicy| {
+            let created = policy.metadata.creation_timestamp.clone().map(|time| time.0);
+            (created, policy.name_any())
+        };
+        let contends = |other: &&ResiliencePolicy| {
+            let theirs = other.spec.target_ref.clone().unwrap_or_default();
+            let same = (theirs.kind, &theirs.name) == (target.kind, &target.name);
+            same && !matches!(form(other), Form::Own(..))
+                && other.metadata.deletion_timestamp.is_none()
+                && age(other) < age(policy)
+        };
+        let form_of_it = form(policy);
+        let contested = !matches!(form_of_it, Form::Own(..));
+        let rivals = self.all[place].policies.values().filter(contends).filter(|_| contested);
+        let taken: Vec<&str> = rivals.flat_map(sections).map(|(name, _)| name).collect();
+        let own = sections(policy).into_iter().map(|(name, _)| name);
+        Subject {
+            policy,
+            place,
+            form: form_of_it,
+            asked: Asked::of(&policy.spec),
+            lost: own.filter(|name| taken.contains(name)).collect(),
+        }
+    }
+
+    pub(super) fn service(&self, subject: &Subject<'_>) -> Option<&'a Service> {
+        match &subject.form {
+            Form::Theirs(_) => self.all[0].services.get("web"),
+            _ => self.all[0].services.get(&subject.policy.spec.target_ref.as_ref()?.name),
+        }
+    }
+
+    pub(super) fn target_is_there(&self, subject: &Subject<'_>) -> bool {
+        match &subject.form {
+            Form::Theirs(name) => self.all[subject.place].routes.contains_key(name),
+            _ => self.service(subject).is_some(),
+        }
+    }
+
+    /// What clients of a place get at each port that the policy is about.
+    pub(super) fn outlooks(&self, subject: &Subject<'_>, client: usize) -> Vec<Outlook> {
+        let Some(service) = self.service(subject) else {
+            return Vec::new();
+        };
+        let named = subject.policy.spec.target_ref.as_ref().and_then(|target| target.port);
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let listed: BTreeSet<i32> = ports.map(|port| port.port).collect();
+        let meant = listed
+            .into_iter()
+            .filter(|port| named.is_none_or(|named| i32::from(named) == *port));
+        let name = service.name_any();
+        meant
+            .map(|port| outlook(&self.state, &self.namespaces[0], &name, port, &self.namespaces[client]))
+            .collect()
+    }
+
+    /// The full names of the routes that carry what the policy asks for.
+    pub(super) fn carriers(&self, subject: &Subject<'_>) -> Vec<String> {
+        let namespace = &self.namespaces[subject.place];
+        match &subject.form {
+            Form::Whole => Vec::new(),
+            Form::Theirs(name) => {
+                let (kind, name) = name.split_once(' ').unwrap_or_default();
+                vec![format!("{kind} {namespace}/{name}")]
+            }
+            Form::Own(entries, _) => entries.iter().map(|entry| self.full(subject, entry)).collect(),
+        }
+    }
+
+    /// The full name of the route for an entry.
+    pub(super) fn full(&self, subject: &Subject<'_>, entry: &str) -> String {
+        let kind = if matches!(subject.form, Form::Own(_, true)) {
+            "GRPCRoute"
+        } else {
+            "HTTPRoute"
+        };
+        let (namespace, name) = (&self.namespaces[subject.place], subject.policy.name_any());
+        format!("{kind} {namespace}/{name}-{entry}")
+    }
+
+    /// Whether clients of the policy's namespace get what a section asks for, at some port.
+    pub(super) fn acts(&self, subject: &Subject<'_>, section: &str) -> bool {
+        let carriers = self.carriers(subject);
+        let us = manager(&self.namespaces[subject.place], &subject.policy.name_any());
+        let rest = self.has_rest(subject).then(|| self.full(subject, "rest"));
+        self.outlooks(subject, subject.place).iter().any(|outlook| {
+            if outlook.inert.is_some() {
+                return false;
+            }
+            let fits = |rule: &RuleOutlook, open: &BTreeSet<String>| subject.asked.acts(section, outlook, rule, open);
+            if carriers.is_empty() {
+                return outlook.rules.iter().any(|rule| fits(rule, &BTreeSet::new()));
+            }
+            let served = |carrier: &String| of(outlook, carrier).next().is_some();
+            rest.iter().all(served)
+                && carriers.iter().all(|carrier| {
+                    let open = self
+                        .stored(carrier)
+                        .map(|route| owned(&route.metadata, |by| by != us))
+                        .unwrap_or_default();
+                    let mut rules = of(outlook, carrier).peekable();
+                    rules.peek().is_some() && rules.all(|rule| fits(rule, &open))
+                })
+        })
+    }
+
+    /// Whether the policy needs a route for the requests that fit no entry, which Linkerd would refuse: nobody else has
+    /// one that takes them.
+    pub(super) fn has_rest(&self, subject: &Subject<'_>) -> bool {
+        let Form::Own(_, grpc) = subject.form else { return false };
+        let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
+        let target = subject.policy.spec.target_ref.clone().unwrap_or_default();
+        !subject.policy.spec.routes.is_empty() && !self.users_have(kind, &target.name, target.port)
+    }
+
+    /// Whether a user's route of this kind is attached where one for this port would be.
+    fn users_have(&self, kind: &str, service: &str, port: Option<u16>) -> bool {
+        let routes = self.all[0].routes.iter();
+        routes
+            .filter(|(name, route)| name.starts_with(kind) && !route.labels().contains_key(OWNER))
+            .any(|(_, route)| {
+                let parent = &route.data["spec"]["parentRefs"][0];
+                let other = parent["port"].as_u64();
+                parent["name"] == service && (port.is_none() || other.is_none() || other == port.map(u64::from))
+            })
+    }
+
+    pub(super) fn stored(&self, full: &str) -> Option<&'a DynamicObject> {
+        let (kind, path) = full.split_once(' ')?;
+        let (namespace, name) = path.split_once('/')?;
+        let (_, now) = self.places().find(|(known, _)| *known == namespace)?;
+        now.routes.get(&format!("{kind} {name}"))
+    }
+}
+
+/// What the rules of a route come to.
+pub(super) fn of<'o>(outlook: &'o Outlook, carrier: &str) -> impl Iterator<Item = &'o RuleOutlook> {
+    let carrier = carrier.to_owned();
+    outlook
+        .rules
+        .iter()
+        .filter(move |rule| rule.route.as_ref() == Some(&carrier))
+}
