@@ -78,7 +78,7 @@ impl<C: Reconcile> Driver<C> {
             return Action::requeue(left);
         }
         let span =
-            tracing::info_span!("controller", name = C::NAME, object = %key, reconcile_id = %uuid::Uuid::new_v4());
+            tracing::info_span!("reconcile", controller = C::NAME, object = %key, reconcile_id = %uuid::Uuid::new_v4());
         let started = Instant::now();
         let mut work = Work::new(self, key, reference, object);
         let result = work.run().instrument(span.clone()).await;

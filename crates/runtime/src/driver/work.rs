@@ -142,7 +142,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
             let done = self.applier().ensure(item).await?;
             if done.written {
                 self.count_write();
-                tracing::info!(target = %item.body().reference(), "applied");
+                tracing::info!(item = %item.body().reference(), "applied");
             }
             if item.is_wanted() {
                 self.record(&done.entry);
