@@ -48,7 +48,7 @@ async fn reconciled(operator: &Operator, verdict: &str) -> u64 {
     let wanted = format!("result=\"{verdict}\"");
     let lines = text
         .lines()
-        .filter(|line| line.starts_with("trellis_reconciliations_total") && line.contains(&wanted));
+        .filter(|line| line.starts_with("resilience_operator_reconciliations_total") && line.contains(&wanted));
     lines
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
         .sum()

@@ -16,6 +16,8 @@ mod gates;
 mod limits;
 #[path = "scopes/many.rs"]
 mod many;
+#[path = "scopes/observed.rs"]
+mod observed;
 #[path = "scopes/routes.rs"]
 mod routes;
 #[path = "scopes/site.rs"]

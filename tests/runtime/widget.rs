@@ -105,6 +105,7 @@ pub(crate) const COLOUR: &str = "testing.trellis.dev/colour";
 
 impl Reconcile for Widgets {
     const NAME: &'static str = "widget";
+    const COUNTED: &'static str = "widgets";
     const FINALIZER: &'static str = "testing.trellis.dev/finalizer";
     const NEEDS: &'static [Permission] = &[];
 

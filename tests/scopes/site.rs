@@ -38,9 +38,9 @@ pub(crate) struct Site {
     pub(crate) namespace: Isolated,
     pub(crate) other: Isolated,
     pub(crate) linkerd: StandIn,
+    pub(crate) operator: Operator,
     began: Mark,
     identity: &'static str,
-    _operator: Operator,
     _account: Credentials,
 }
 
@@ -67,9 +67,9 @@ impl Site {
             namespace,
             other,
             linkerd,
+            operator,
             began,
             identity,
-            _operator: operator,
             _account: account,
         }
     }
@@ -128,12 +128,17 @@ impl Site {
         self.namespace.until(name, &what, reached).await;
     }
 
-    /// Waits for rest, and checks what was written until then.
-    pub(crate) async fn finish(self) {
+    /// Waits for rest. Returns what the operator has written since it began, Leases excepted.
+    pub(crate) async fn written(&self) -> Vec<Event> {
         let by_us = |event: &Event| event.identity() == Some(self.identity) && is_work(event);
         rest(self.namespace.plane().audit(), QUIET, by_us).await.unwrap();
         let events = self.namespace.plane().audit().since(self.began).unwrap();
-        let work: Vec<Event> = events.into_iter().filter(by_us).collect();
+        events.into_iter().filter(by_us).collect()
+    }
+
+    /// Waits for rest, and checks what was written until then.
+    pub(crate) async fn finish(self) {
+        let work = self.written().await;
         assert!(!work.is_empty(), "the audit log shows our writes");
         for event in &work {
             assert_ne!(event.code(), 403, "more than the chart allows: {event}");

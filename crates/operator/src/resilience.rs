@@ -10,6 +10,7 @@
 //! touched; a policy lets go of what another one won, and of what it is not for any more; `Ready` says on which Linkerd
 //! it rests.
 
+mod gauges;
 mod report;
 mod see;
 
@@ -32,6 +33,7 @@ use trellis_core::Refusal;
 use trellis_resilience::{Cluster, Enacted, Mesh, Reason, Standing, annotations, enact, owner, route::Built};
 use trellis_runtime::{
     Item, Kinds, Never, Outcome, Part, Permission, Plan, Reconcile, Reference, Reported, Result, World,
+    metrics::Gauge,
     permission::{Place, READ},
 };
 
@@ -74,6 +76,8 @@ const ROUTE: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 
 impl Reconcile for Resilience {
     const NAME: &'static str = owner::CONTROLLER;
+    const COUNTED: &'static str = "policies";
+    const GAUGES: &'static [Gauge<ResiliencePolicy>] = gauges::ALL;
     const FINALIZER: &'static str = "resilience.trellis.dev/finalizer";
     const NEEDS: &'static [Permission] = &[
         Permission::on(

@@ -34,8 +34,7 @@ use kube::{
     },
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use trellis_api::Managed;
-use trellis_core::condition::READY;
+use trellis_api::Managed as _;
 
 use crate::{
     Kinds, Reconcile, Reference, World,
@@ -44,7 +43,7 @@ use crate::{
     events::Events,
     health::Readiness,
     index::{Index, Key},
-    metrics::Metrics,
+    metrics::{Census, Metrics},
     peers::Peers,
     retries::Retries,
     shelf::{self, Change},
@@ -205,7 +204,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
         client: context.client.clone(),
         world: world.clone(),
         events: Events::new(context.client.clone(), C::NAME, &context.identity),
-        metrics: context.metrics.clone(),
+        metrics: context.metrics.of(C::NAME),
         retries: Arc::clone(&wake.retries),
         let_go: Mutex::default(),
     });
@@ -222,7 +221,6 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
         AbortOnDropHandle::new(tokio::spawn(following))
     };
     let watches: Vec<_> = places.iter().zip(writers).map(follow).collect();
-    let _counting = context.metrics.count(C::NAME, Arc::new(count::<C>(stores.clone())));
     let served = if context.namespaces.is_empty() {
         "all".to_owned()
     } else {
@@ -249,6 +247,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
         }
         () = stop.cancelled() => return,
     }
+    let _counting = driver.metrics.count(census::<C>(stores.clone()));
     context.readiness.synced();
     wake.started.store(true, Ordering::SeqCst);
     for object in stores.iter().flat_map(Store::state) {
@@ -311,25 +310,17 @@ async fn serve<C: Reconcile>(
     .await;
 }
 
-fn count<C: Reconcile>(stores: Vec<Store<Guarded<C>>>) -> impl Fn() -> Vec<(String, i64)> {
+fn census<C: Reconcile>(stores: Vec<Store<Guarded<C>>>) -> impl Fn() -> Census {
     move || {
-        let mut by_ready: HashMap<String, i64> = ["True", "False", "Unknown"]
-            .into_iter()
-            .map(|state| (state.to_owned(), 0))
-            .collect();
-        for object in stores.iter().flat_map(Store::state) {
-            let status = object.0.as_ref().ok().and_then(Managed::status);
-            let conditions = status.map(|status| &<C::Object as Managed>::common(status).conditions);
-            let ready = conditions
-                .into_iter()
-                .flatten()
-                .find(|condition| condition.type_ == READY);
-            *by_ready
-                .entry(ready.map_or("Unknown", |ready| ready.status.as_str()).to_owned())
-                .or_default() += 1;
-        }
-        let mut sorted: Vec<_> = by_ready.into_iter().collect();
-        sorted.sort();
-        sorted
+        let objects: Vec<_> = stores.iter().flat_map(Store::state).collect();
+        Census::of(
+            C::COUNTED,
+            C::GAUGES,
+            objects.iter().map(|object| readable::<C>(object)),
+        )
     }
+}
+
+fn readable<C: Reconcile>(object: &Guarded<C>) -> Result<&C::Object, Option<String>> {
+    object.0.as_ref().map_err(|invalid| invalid.metadata.namespace.clone())
 }

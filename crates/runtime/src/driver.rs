@@ -33,7 +33,7 @@ use crate::{
     Class, Error, Reconcile, Reference, Result, World,
     events::Events,
     index::Key,
-    metrics::{Metrics, Verdict},
+    metrics::{Measured, Verdict},
     retries::Retries,
 };
 use work::Work;
@@ -44,7 +44,7 @@ pub(crate) struct Driver<C: Reconcile> {
     pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) events: Events,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Measured>,
     pub(crate) retries: Arc<Retries>,
     /// The objects that were let go, by their uid, until the watch shows that they are gone: the answer to the removal
     /// of the last finalizer may carry the version from before it, so it does not tell.
@@ -67,7 +67,9 @@ impl<C: Reconcile> Driver<C> {
             Err(error) => {
                 self.retries.forget(key);
                 tracing::error!(object = %key, error = error.chain(), "skipped: {}", error.reason());
-                self.metrics.reconciled(C::NAME, Verdict::Refused, Duration::ZERO);
+                let verdict = Verdict::Refused(error.reason());
+                self.metrics
+                    .reconciled(key.namespace.as_deref(), verdict, Duration::ZERO);
                 return Action::await_change();
             }
         };
@@ -83,8 +85,16 @@ impl<C: Reconcile> Driver<C> {
         let started = Instant::now();
         let mut work = Work::new(self, key, reference, object);
         let result = work.run().instrument(span.clone()).await;
-        let verdict = *result.as_ref().unwrap_or(&Verdict::Failed);
-        self.metrics.reconciled(C::NAME, verdict, started.elapsed());
+        let verdict = match &result {
+            Ok(verdict) => Some(*verdict),
+            // It is no fault to have to stop.
+            Err(Error::NotLeader) => None,
+            Err(error) => Some(Verdict::Failed(error.reason())),
+        };
+        if let Some(verdict) = verdict {
+            self.metrics
+                .reconciled(key.namespace.as_deref(), verdict, started.elapsed());
+        }
         let _entered = span.enter();
         match result {
             Ok(verdict) => {

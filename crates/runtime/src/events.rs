@@ -1,4 +1,7 @@
 //! Kubernetes Events: one whenever `Ready` changes its state or reason, none at rest.
+//!
+//! The same is logged within the span of the reconcile: an Event's object and reason lead to the line, and the line's
+//! `reconcile_id` to everything else that the reconcile did.
 
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
@@ -35,6 +38,7 @@ impl Events {
         let Some(event) = ready_event(before, after) else {
             return;
         };
+        tracing::info!(reason = event.reason, note = event.note, "Ready changed");
         if let Err(error) = self.recorder.publish(&event, object).await {
             tracing::debug!(%error, "event not published");
         }

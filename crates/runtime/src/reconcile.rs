@@ -18,12 +18,16 @@ use serde::Serialize;
 use trellis_api::Managed;
 use trellis_core::condition::{Draft, READY, State};
 
-use crate::{End, Kinds, Outcome, Permission, Plan, Reference, Result, World, shelf::Kind};
+use crate::{End, Kinds, Outcome, Permission, Plan, Reference, Result, World, metrics::Gauge, shelf::Kind};
 
 /// One controller.
 pub trait Reconcile: Send + Sync + Sized + 'static {
-    /// Lower-case name: the value of `--controllers`, of metrics' `controller` label and part of field managers.
+    /// Lower-case name: the value of `--controllers`, and part of field managers and of the names of metrics.
     const NAME: &'static str;
+    /// What its objects are called in metrics, in the plural: `policies` gives `<name>_operator_policies_total`.
+    const COUNTED: &'static str;
+    /// Gauges of the kind beyond that.
+    const GAUGES: &'static [Gauge<Self::Object>] = &[];
     /// Set on every object before anything is written for it; removed after everything is taken back.
     const FINALIZER: &'static str;
     /// Everything the controller may do, the object itself included; only the runtime's own needs

@@ -159,12 +159,9 @@ impl<C: Reconcile> Work<'_, C> {
         for entry in entries {
             if self.applier().release(entry).await? {
                 self.count_write();
-                tracing::info!(
-                    kind = entry.kind,
-                    namespace = entry.namespace,
-                    target = entry.name,
-                    "taken back"
-                );
+                let place = entry.namespace.as_ref().map(|namespace| format!("{namespace}/"));
+                let item = format!("{} {}{}", entry.kind, place.unwrap_or_default(), entry.name);
+                tracing::info!(item, "taken back");
             }
         }
         Ok(())

@@ -142,7 +142,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
             let done = self.applier().ensure(item).await?;
             if done.written {
                 self.count_write();
-                tracing::info!(target = %item.body().reference(), "applied");
+                tracing::info!(item = %item.body().reference(), "applied");
             }
             if item.is_wanted() {
                 self.record(&done.entry);
@@ -220,7 +220,11 @@ impl<'a, C: Reconcile> Work<'a, C> {
         ];
         self.write_status(self.object.status().cloned().unwrap_or_default(), drafts)
             .await?;
-        if transient { Err(error) } else { Ok(Verdict::Refused) }
+        if transient {
+            Err(error)
+        } else {
+            Ok(Verdict::Refused(error.reason()))
+        }
     }
 
     pub(super) fn applier(&self) -> Applier<'_> {
@@ -242,7 +246,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
 
     pub(super) fn count_write(&mut self) {
         self.wrote = true;
-        self.driver.metrics.wrote(C::NAME);
+        self.driver.metrics.wrote(self.key.namespace.as_deref());
     }
 
     fn failed_before(&self) -> bool {
@@ -259,7 +263,7 @@ async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 fn verdict(end: End, wrote: bool) -> Result<Verdict> {
     match end {
         End::Failed(error) => Err(error),
-        End::Refused(_) => Ok(Verdict::Refused),
+        End::Refused(refusal) => Ok(Verdict::Refused(refusal.reason)),
         End::Waiting(_) => Ok(Verdict::Waiting),
         End::Done if wrote => Ok(Verdict::Changed),
         End::Done => Ok(Verdict::Unchanged),
