@@ -169,9 +169,9 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "chart",
-        about: "the chart as real Helm lints and renders it",
+        about: "the chart as real Helm lints, renders and installs it on real Kubernetes",
         rung: 5,
-        peers: &[HELM],
+        peers: &[KUBERNETES, ETCD, HELM],
         debian: &[],
         root: false,
         minutes: Minutes { cold: 2, warm: 1 },
