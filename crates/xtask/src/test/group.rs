@@ -143,7 +143,8 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "first-minute",
-        about: "`dev up --once`: every example Ready on a plane of its own; `dev up` killed at any moment leaves nothing",
+        about: "`dev up --once`: every example Ready on a plane of its own, those for Linkerd beside a stand-in; `dev up` killed \
+                at any moment leaves nothing",
         rung: 5,
         peers: &[KUBERNETES, ETCD],
         debian: &[],
@@ -153,7 +154,7 @@ pub(crate) const GROUPS: &[Group] = &[
             Step::Trellis(&["dev", "up", "--once"]),
             Step::Tests {
                 package: "trellis-tests",
-                targets: &["first_minute"],
+                targets: &["first_minute", "examples"],
             },
         ],
     },
