@@ -154,7 +154,7 @@ pub(crate) const GROUPS: &[Group] = &[
             Step::Trellis(&["dev", "up", "--once"]),
             Step::Tests {
                 package: "trellis-tests",
-                targets: &["first_minute", "examples"],
+                targets: &["first_minute", "examples", "live"],
             },
         ],
     },
