@@ -57,7 +57,7 @@ const LLVM: Package = Package {
 pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "unit",
-        about: "laws, tables and goldens of the pure code; texts of the command line",
+        about: "laws, tables and goldens of the pure code; texts of the command line; documents that name what exists",
         rung: 2,
         peers: &[],
         debian: &[],
@@ -76,6 +76,10 @@ pub(crate) const GROUPS: &[Group] = &[
                 "trellis-cli",
                 "xtask",
             ]),
+            Step::Tests {
+                package: "trellis-tests",
+                targets: &["requirements"],
+            },
             Step::Doc,
         ],
     },
