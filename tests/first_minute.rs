@@ -83,6 +83,16 @@ async fn once_shows_every_example_ready_and_leaves_only_logs() {
         "{said}"
     );
     assert!(said.lines().any(|line| line.starts_with("EXAMPLE")), "{said}");
+    // Every example is either shown or named as left out.
+    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/resilience")).unwrap();
+    for folder in folders {
+        let name = format!("resilience-{}", folder.unwrap().file_name().to_string_lossy());
+        let shown = said.lines().any(|line| line.starts_with(&format!("{name} ")));
+        let left_out = said
+            .lines()
+            .any(|line| line.starts_with(&format!("not applied: {name} ")));
+        assert!(shown != left_out, "{name}: {said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,10 +5,12 @@
 //!                                                └▶ its arguments ─▶ the real binary takes every one
 //!  odd values ───────▶ helm template ──────▶ the same
 //!  wrong values ─────▶ helm template ──────▶ refused by the schema, naming the value
+//!  real Kubernetes ──▶ helm install, upgrade, uninstall ─▶ Pods admitted where only restricted ones are
 //! ```
 
 mod arguments;
 mod grants;
+mod installed;
 mod rendered;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ const CHART: &str = "charts/trellis";
 /// Helm takes this for the cluster's version; the chart refuses older ones.
 const KUBERNETES: &str = "1.34.0";
 const NAMESPACE: &str = "trellis-system";
+/// The values file that sets nothing.
+const DEFAULTS: &str = "default-values.yaml";
 
 /// Values that the schema must refuse, and what its message must name.
 const REFUSED: &[(&str, &str)] = &[
@@ -41,6 +45,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("log.format=xml", "format"),
     ("log.level=verbose", "level"),
     ("surprise=1", "surprise"),
+    ("pod.terminationGracePeriodSeconds=1", "terminationGracePeriodSeconds"),
+    ("pod.topologySpreadConstraints[0].maxSkew=1", "topologyKey"),
+    ("metrics.port=80", "port"),
 ];
 
 /// Values at the edge of what the schema admits; the binary has to take them.
@@ -75,6 +82,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         let rendered = Rendered::read(&text)?;
         rendered.judge().with_context(|| format!("rendered with {name}"))?;
         arguments::taken(&binary, rendered.objects()).with_context(|| format!("rendered with {name}"))?;
+        if name == DEFAULTS {
+            rendered.judge_defaults()?;
+        }
         let declared = rbac::manifests(Controller::ALL, "trellis", NAMESPACE, &served(&values)?);
         let (granted, declared) = (grants::of(rendered.objects()), grants::of(&declared));
         ensure!(
@@ -99,7 +109,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         refused(&helm, &chart, value, named)?;
     }
     eprintln!("chart: {} wrong values are refused", REFUSED.len());
-    Ok(())
+    installed::run(&chart)
 }
 
 /// The values files that the chart is tried with.

@@ -33,7 +33,7 @@ pub(crate) struct Example {
     /// Its folders, joined by dashes; also its namespace.
     pub(crate) name: String,
     pub(crate) description: String,
-    pub(crate) needs: Vec<String>,
+    pub(crate) needs: Vec<Need>,
     manifests: Vec<Value>,
 }
 
@@ -42,7 +42,25 @@ pub(crate) struct Example {
 struct About {
     description: String,
     #[serde(default)]
-    needs: Vec<String>,
+    needs: Vec<Need>,
+}
+
+/// What an example needs beyond what `dev up` starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Need {
+    /// Linkerd, which says of routes, rate limits and egress networks whether it takes them; and the kinds of the Gateway
+    /// API.
+    Linkerd,
+}
+
+impl Need {
+    /// For people.
+    pub(crate) fn said(self) -> &'static str {
+        match self {
+            Self::Linkerd => "a cluster with Linkerd and the kinds of the Gateway API",
+        }
+    }
 }
 
 /// What became of one object of an example.
@@ -326,6 +344,9 @@ mod tests {
         let examples = find(&root).unwrap();
         assert!(examples.iter().any(|example| example.name == "resilience-first-light"));
         assert!(examples.iter().all(|example| !example.manifests.is_empty()));
+        let (met, unmet): (Vec<_>, Vec<_>) = examples.iter().partition(|example| example.needs.is_empty());
+        assert!(!met.is_empty());
+        assert!(unmet.iter().any(|example| example.needs == [Need::Linkerd]));
     }
 
     #[test]
@@ -340,5 +361,12 @@ mod tests {
         std::fs::write(folder.path().join("example.yaml"), "describtion: x\n").unwrap();
         let error = format!("{:#}", find(folder.path()).unwrap_err());
         assert!(error.contains("describtion"), "{error}");
+        std::fs::write(
+            folder.path().join("example.yaml"),
+            "description: x\nneeds: [teleport]\n",
+        )
+        .unwrap();
+        let error = format!("{:#}", find(folder.path()).unwrap_err());
+        assert!(error.contains("teleport") && error.contains("linkerd"), "{error}");
     }
 }

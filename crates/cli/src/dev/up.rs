@@ -138,12 +138,12 @@ fn tell(args: &Args, up: &Up, lines: &[Line], left_out: &[Example]) -> anyhow::R
         out::data(table::lines(lines));
     }
     for example in left_out {
-        let flags: Vec<String> = example.needs.iter().map(|need| format!("--{need}")).collect();
+        let needs: Vec<&str> = example.needs.iter().map(|need| need.said()).collect();
         out::say(format_args!(
-            "not applied: {} ({}); needs {}",
+            "not applied: {} ({}); needs {}, which does not run here",
             example.name,
             example.description,
-            flags.join(" ")
+            needs.join(" and ")
         ));
     }
     let all_ready = lines.iter().all(Line::is_ready);

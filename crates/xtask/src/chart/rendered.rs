@@ -34,7 +34,8 @@ impl Rendered {
         self.objects_are_distinct()?;
         self.roles_are_narrow()?;
         self.roles_are_bound()?;
-        self.pods_are_restricted()
+        self.pods_are_restricted()?;
+        self.one_replica_is_always_there()
     }
 
     fn of<'a>(&'a self, kinds: &'a [&str]) -> impl Iterator<Item = &'a Value> {
@@ -122,6 +123,76 @@ impl Rendered {
         }
         Ok(())
     }
+
+    /// With more replicas than one: a rollout, a drain and the loss of a node or a zone leave one to take over.
+    fn one_replica_is_always_there(&self) -> Result<()> {
+        let Some(deployment) = self.of(&["Deployment"]).next() else {
+            bail!("no Deployment")
+        };
+        let replicas = deployment.pointer("/spec/replicas").and_then(Value::as_u64);
+        let replicas = replicas.context("a Deployment without a number of replicas")?;
+        let budgets: Vec<&Value> = self.of(&["PodDisruptionBudget"]).collect();
+        ensure!(
+            budgets.len() == usize::from(replicas > 1),
+            "{replicas} replicas and {} PodDisruptionBudgets",
+            budgets.len()
+        );
+        for budget in budgets {
+            let (theirs, ours) = (budget.pointer("/spec/selector"), deployment.pointer("/spec/selector"));
+            ensure!(
+                theirs == ours && ours.is_some(),
+                "the PodDisruptionBudget is for {theirs:?}, not {ours:?}"
+            );
+        }
+        let spec = |pointer: &str| deployment.pointer(pointer).map(Value::to_string).unwrap_or_default();
+        let unavailable = spec("/spec/strategy/rollingUpdate/maxUnavailable");
+        ensure!(unavailable == "0", "a rollout may take {unavailable} replicas away");
+        for spread in [
+            "/spec/template/spec/affinity",
+            "/spec/template/spec/topologySpreadConstraints/0",
+        ] {
+            ensure!(!spec(spread).is_empty(), "no {spread}");
+        }
+        Ok(())
+    }
+
+    /// What holds when nobody has set anything: two replicas, a Lease that a dead leader loses within 15 s, preferences
+    /// that keep no Pod from being placed, resources, and no dependence on the mesh.
+    pub(crate) fn judge_defaults(&self) -> Result<()> {
+        let deployment = self.of(&["Deployment"]).next().context("no Deployment")?;
+        let pod = "/spec/template/spec";
+        let expected = [
+            ("/spec/replicas".to_owned(), "2"),
+            (format!("{pod}/terminationGracePeriodSeconds"), "30"),
+            (
+                format!("{pod}/topologySpreadConstraints/0/whenUnsatisfiable"),
+                "\"ScheduleAnyway\"",
+            ),
+            (
+                format!(
+                    "{pod}/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/podAffinityTerm/topologyKey"
+                ),
+                "\"kubernetes.io/hostname\"",
+            ),
+            (format!("{pod}/containers/0/resources/requests/cpu"), "\"50m\""),
+            (format!("{pod}/containers/0/resources/limits/memory"), "\"256Mi\""),
+            (
+                "/spec/template/metadata/annotations/linkerd.io~1inject".to_owned(),
+                "\"disabled\"",
+            ),
+        ];
+        for (pointer, value) in expected {
+            let found = deployment.pointer(&pointer).map(Value::to_string).unwrap_or_default();
+            ensure!(found == value, "by default {pointer} is {found}, not {value}");
+        }
+        let arguments = deployment.pointer(&format!("{pod}/containers/0/args"));
+        let arguments = arguments.map(Value::to_string).unwrap_or_default();
+        ensure!(
+            arguments.contains("\"--lease-duration=10s\""),
+            "by default the arguments are {arguments}"
+        );
+        Ok(())
+    }
 }
 
 fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
@@ -131,6 +202,34 @@ fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replicas_without_a_budget_and_rollouts_without_a_successor_are_named() {
+        let deployment = |replicas: u8, unavailable: u8| {
+            format!(
+                "kind: Deployment\nspec: {{replicas: {replicas}, selector: {{matchLabels: {{a: b}}}}, strategy: {{rollingUpdate: \
+                 {{maxUnavailable: {unavailable}}}}}, template: {{spec: {{affinity: {{x: y}}, topologySpreadConstraints: [{{}}]}}}}}}\n"
+            )
+        };
+        let budget = |label: &str| {
+            format!("---\nkind: PodDisruptionBudget\nspec: {{selector: {{matchLabels: {{a: {label}}}}}}}\n")
+        };
+        let judged = |text: &str| Rendered::read(text).unwrap().one_replica_is_always_there();
+        assert!(judged(&deployment(1, 0)).is_ok());
+        assert!(judged(&(deployment(2, 0) + &budget("b"))).is_ok());
+        for wrong in [
+            deployment(2, 0),
+            deployment(1, 0) + &budget("b"),
+            deployment(2, 0) + &budget("c"),
+            deployment(2, 1) + &budget("b"),
+        ] {
+            assert!(judged(&wrong).is_err(), "{wrong}");
+        }
+        let defaults = Rendered::read(&(deployment(3, 0) + &budget("b")))
+            .unwrap()
+            .judge_defaults();
+        assert!(defaults.unwrap_err().to_string().contains("/spec/replicas is 3"));
+    }
 
     #[test]
     fn wide_roles_and_loose_bindings_are_named() {

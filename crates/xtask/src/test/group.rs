@@ -57,7 +57,7 @@ const LLVM: Package = Package {
 pub(crate) const GROUPS: &[Group] = &[
     Group {
         name: "unit",
-        about: "laws, tables and goldens of the pure code; texts of the command line",
+        about: "laws, tables and goldens of the pure code; texts of the command line; documents that name what exists",
         rung: 2,
         peers: &[],
         debian: &[],
@@ -76,6 +76,10 @@ pub(crate) const GROUPS: &[Group] = &[
                 "trellis-cli",
                 "xtask",
             ]),
+            Step::Tests {
+                package: "trellis-tests",
+                targets: &["requirements"],
+            },
             Step::Doc,
         ],
     },
@@ -143,7 +147,8 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "first-minute",
-        about: "`dev up --once`: every example Ready on a plane of its own; `dev up` killed at any moment leaves nothing",
+        about: "`dev up --once`: every example Ready on a plane of its own, those for Linkerd beside a stand-in; `dev up` killed \
+                at any moment leaves nothing",
         rung: 5,
         peers: &[KUBERNETES, ETCD],
         debian: &[],
@@ -153,7 +158,7 @@ pub(crate) const GROUPS: &[Group] = &[
             Step::Trellis(&["dev", "up", "--once"]),
             Step::Tests {
                 package: "trellis-tests",
-                targets: &["first_minute"],
+                targets: &["first_minute", "examples", "live"],
             },
         ],
     },
@@ -169,9 +174,9 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "chart",
-        about: "the chart as real Helm lints and renders it",
+        about: "the chart as real Helm lints, renders and installs it on real Kubernetes",
         rung: 5,
-        peers: &[HELM],
+        peers: &[KUBERNETES, ETCD, HELM],
         debian: &[],
         root: false,
         minutes: Minutes { cold: 2, warm: 1 },
