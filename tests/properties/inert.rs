@@ -222,7 +222,7 @@ async fn recognised(
     let makes_routes = number % 2 == 1 && ALSO_ROUTES.contains(&trap);
     let spec = policy(trap, seed, number, makes_routes);
     let namespaces = [story.namespace.clone()];
-    let _linkerd = StandIn::start(&client, &[&namespaces[0]]);
+    let _linkerd = makes_routes.then(|| StandIn::start(&client, &[&namespaces[0]]));
     let settled = |now: &Now| {
         if makes_routes {
             routed::at_rest(&namespaces, std::slice::from_ref(now))

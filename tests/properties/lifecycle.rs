@@ -131,15 +131,21 @@ pub(crate) async fn run(
     };
     rest(plane.audit(), quiet(), ours).await.unwrap();
     judge_all(plane, &mut ran, &chronicle, mark);
-    let questions = explained::all(plane, &mut ran, &chronicle).await;
-    ran.sort_by_key(|ran| (ran.case.property, ran.case.number));
-    let failed = ran.iter().filter(|ran| ran.failure.is_some()).count();
+    let failed = |ran: &[Ran]| ran.iter().filter(|ran| ran.failure.is_some()).count();
     eprintln!(
-        "{total} stories in {:.1} s, then {} s of rest; explain asked {questions} times; {:.1} s in all; {failed} failed",
+        "{total} stories in {:.1} s, then {} s of rest; {} failed",
         told.as_secs_f32(),
         quiet().as_secs(),
-        began.elapsed().as_secs_f32()
+        failed(&ran)
     );
+    let asking = Instant::now();
+    let questions = explained::all(plane, &mut ran, &chronicle).await;
+    eprintln!(
+        "explain asked {questions} times in {:.1} s; {} failed",
+        asking.elapsed().as_secs_f32(),
+        failed(&ran)
+    );
+    ran.sort_by_key(|ran| (ran.case.property, ran.case.number));
     ran
 }
 

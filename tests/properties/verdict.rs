@@ -112,14 +112,19 @@ fn expected(policy: &ResiliencePolicy, service: Option<&Service>, profiles: &[Se
     if asked.keys().is_empty() {
         return vec!["NothingEnabled".to_owned()];
     }
-    if let Some(reason) = inert(policy, service, profiles) {
-        return vec![reason];
-    }
     let us = manager(&namespace, &policy.name_any());
     let (ours, theirs) = (
         owned(&service.metadata, |by| by == us),
         owned(&service.metadata, |by| by != us),
     );
+    if let Some(reason) = inert(policy, service, profiles) {
+        // What is there already is kept up to date, and may be somebody else's too.
+        let shared = asked.keys().into_iter().any(|(key, value)| {
+            ours.contains(key) && theirs.contains(key) && service.annotations().get(key) != Some(&value)
+        });
+        let conflict = shared.then(|| "ForeignOwner".to_owned());
+        return [reason].into_iter().chain(conflict).collect();
+    }
     // The Service as it would be: what only we own goes, what is asked comes.
     let mut would_be = service.clone();
     let annotations = would_be.metadata.annotations.get_or_insert_default();

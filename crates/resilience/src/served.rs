@@ -152,6 +152,9 @@ fn at_port(cluster: &Cluster, service: &Service, port: u16, client: &str, route:
     if http_1 && route.place() == Place::GrpcRoute {
         return Err(http_only(port));
     }
+    if let Err(why) = route.convertible() {
+        return Err(Reason::RouteNotConvertible.refuse(why.to_string()));
+    }
     let served = served(cluster, service, port, client)?;
     if served.routes.iter().any(|other| other.full_name() == route.full_name()) {
         return Ok(());

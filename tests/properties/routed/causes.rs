@@ -73,6 +73,10 @@ impl View<'_> {
             .filter_map(|outlook| outlook.inert.map(|inert| format!("{inert:?}")))
             .collect();
         causes.extend(inert.iter().map(String::as_str));
+        let profiled = |place: usize| !self.all[place].profiles.is_empty();
+        if profiled(0) || profiled(subject.place) {
+            causes.insert("ServiceProfileShadowed");
+        }
         let any = |kind: &str| {
             let mut routes = self.all.iter().flat_map(|now| now.routes.keys());
             routes.any(|name| name.starts_with(kind))

@@ -256,3 +256,27 @@ fn once_written_it_is_in_force() {
     assert!(found.targets[0].in_force(), "{:?}", found.targets[0].sections);
     assert_eq!(found.targets[0].status().reason, "Applied");
 }
+
+/// Somebody else's bad value on the route for all other requests makes Linkerd drop that one.
+#[test]
+fn the_rest_must_be_readable_too() {
+    let mut cluster = cluster("2.20");
+    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "retry": {}});
+    cluster.policies = vec![policy("p", &spec)];
+    let (mut after, _) = project(&cluster);
+    let rest = after
+        .http_routes
+        .iter_mut()
+        .find(|route| route.metadata.name.as_deref() == Some("p-rest"));
+    let bad = ("timeout.linkerd.io/response".to_owned(), "1.5s".to_owned());
+    rest.unwrap().metadata.annotations.get_or_insert_default().extend([bad]);
+    let found = enact(&after.policies[0], &after);
+    assert_eq!(reason(&found), Some("RouteNotConvertible"));
+    assert!(
+        found.targets[0]
+            .refusal()
+            .unwrap()
+            .message
+            .contains("timeout.linkerd.io/response")
+    );
+}

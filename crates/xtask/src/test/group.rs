@@ -126,7 +126,7 @@ pub(crate) const GROUPS: &[Group] = &[
         peers: &[KUBERNETES, ETCD],
         debian: &[],
         root: false,
-        minutes: Minutes { cold: 35, warm: 35 },
+        minutes: Minutes { cold: 37, warm: 37 },
         steps: &[Step::Tests {
             package: "trellis-tests",
             targets: &["runtime", "crash", "leader", "rest"],
@@ -139,7 +139,7 @@ pub(crate) const GROUPS: &[Group] = &[
         peers: &[KUBERNETES, ETCD],
         debian: &[],
         root: false,
-        minutes: Minutes { cold: 20, warm: 20 },
+        minutes: Minutes { cold: 40, warm: 40 },
         steps: &[Step::Tests {
             package: "trellis-tests",
             targets: &["properties", "regressions", "scopes", "commands", "namespaces"],
