@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use trellis_operator::{Controller, rbac};
 use trellis_testkit::{
     operator::Launch,
@@ -44,13 +44,22 @@ pub const fn operator_plane() -> Shared {
 /// # Errors
 /// When the API server refuses something of it.
 pub async fn install(plane: Plane) -> Result<(), Error> {
-    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } });
-    plane.apply(&trellis_api::crds()).await?;
-    plane.apply(&[trellis_bindings::linkerd::service_profile_crd()]).await?;
-    plane.apply(&[namespace]).await?;
-    plane
-        .apply(&rbac::manifests(Controller::ALL, ACCOUNT, NAMESPACE, &[]))
-        .await
+    plane.apply(&manifests()?).await
+}
+
+/// The same as objects, in their order.
+///
+/// # Errors
+/// When one does not serialise.
+pub fn manifests() -> Result<Vec<Value>, serde_json::Error> {
+    let mut manifests = Vec::new();
+    for crd in trellis_api::crds() {
+        manifests.push(serde_json::to_value(crd)?);
+    }
+    manifests.push(serde_json::to_value(trellis_bindings::linkerd::service_profile_crd())?);
+    manifests.push(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }));
+    manifests.extend(rbac::manifests(Controller::ALL, ACCOUNT, NAMESPACE, &[]));
+    Ok(manifests)
 }
 
 /// A token of the operator's account, as a kubeconfig file that lasts as long as the returned value.

@@ -127,8 +127,10 @@ type Guarded<K> = DeserializeGuard<K>;
 /// How long a read waits for a first list. A kind that cannot be listed must not hold up objects for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Drops what no reader needs: other managers' bookkeeping is most of an object's size. Of theirs, only which
-/// annotations they own is kept, since annotations are what we share objects by.
+/// Drops what no reader needs: bookkeeping is most of an object's size. What is kept as it is are the managers under which
+/// an object of ours applies others ([`crate::apply::manager`]); the one of finalizers and status is not, although
+/// each status comes with it. Of the rest, only which annotations they own is kept, since annotations are what we
+/// share objects by.
 fn trim<K: Resource>(object: &mut K) {
     let Some(managed) = object.meta_mut().managed_fields.as_mut() else {
         return;
@@ -137,7 +139,7 @@ fn trim<K: Resource>(object: &mut K) {
         if entry
             .manager
             .as_deref()
-            .is_some_and(|manager| manager.starts_with("trellis"))
+            .is_some_and(|manager| manager.starts_with("trellis-") && manager.contains('/'))
         {
             return true;
         }
@@ -310,4 +312,37 @@ fn sight<K: Kind>(object: Option<Arc<K>>, reference: &Reference) -> Result<Sight
             what: reference.to_string(),
             source,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+
+    use super::*;
+
+    #[test]
+    fn of_the_bookkeeping_only_what_tells_who_shares_an_object_is_kept() {
+        let status = json!({ "f:status": { "f:conditions": {} } });
+        let annotated = json!({ "f:metadata": { "f:annotations": { "f:a": {} } }, "f:spec": {} });
+        let entries = [
+            "trellis-toy/shop/web",
+            "trellis-toy",
+            "kubectl",
+            "kube-controller-manager",
+        ];
+        let fields = [&annotated, &status, &annotated, &status];
+        let entries = entries.iter().zip(fields);
+        let entries: Vec<_> = entries
+            .map(|(manager, fields)| json!({ "manager": manager, "fieldsV1": fields }))
+            .collect();
+        let mut service: Service = serde_json::from_value(json!({ "metadata": { "managedFields": entries } })).unwrap();
+        trim(&mut service);
+        let kept: Vec<_> = service.metadata.managed_fields.iter().flatten().collect();
+        let kept: Vec<_> = kept
+            .iter()
+            .map(|entry| (entry.manager.as_deref().unwrap(), &entry.fields_v1.as_ref().unwrap().0))
+            .collect();
+        let annotations = json!({ "f:metadata": { "f:annotations": { "f:a": {} } } });
+        assert_eq!(kept, [("trellis-toy/shop/web", &annotated), ("kubectl", &annotations)]);
+    }
 }

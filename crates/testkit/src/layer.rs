@@ -152,6 +152,10 @@ impl Disturb {
         let entry = self.recording.begun(Call {
             at: Timestamp::now(),
             info: info.clone(),
+            sent: (
+                parts.method.clone(),
+                parts.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+            ),
             user_agent: header(USER_AGENT),
             content_type: header(CONTENT_TYPE).unwrap_or_default(),
             body: body.clone(),

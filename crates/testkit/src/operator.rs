@@ -24,7 +24,7 @@ use tower::BoxError;
 pub use trellis_devplane::Signal;
 use trellis_devplane::{Process, ProcessError};
 
-pub use self::binary::{BinaryError, binary};
+pub use self::binary::{BinaryError, binary, released};
 use crate::eventually;
 
 /// How long a process that was asked to end may take before it is killed.
@@ -287,16 +287,23 @@ impl Operator {
 
     /// Resident memory in bytes.
     pub fn memory(&self) -> Result<u64, OperatorError> {
+        self.bytes("VmRSS:")
+    }
+
+    /// The most that it ever was.
+    pub fn peak_memory(&self) -> Result<u64, OperatorError> {
+        self.bytes("VmHWM:")
+    }
+
+    fn bytes(&self, field: &str) -> Result<u64, OperatorError> {
         let status = self.proc("status")?;
-        let kib = status.lines().find_map(|line| {
-            line.strip_prefix("VmRSS:")?
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse()
-                .ok()
-        });
-        let missing = || self.io(io::Error::new(io::ErrorKind::NotFound, "no VmRSS: the process is gone"));
+        let kib = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse().ok());
+        let missing = || {
+            let what = format!("no {field} the process is gone");
+            self.io(io::Error::new(io::ErrorKind::NotFound, what))
+        };
         kib.map(|kib: u64| kib * 1024).ok_or_else(missing)
     }
 

@@ -156,19 +156,23 @@ impl Plane {
         Proxy::start(self.config(), credentials.kubeconfig.clone(), script).await
     }
 
-    /// Server-side apply of any objects, in their order, by the field manager [`FIELD_MANAGER`]. Waits for a kind
-    /// that has just been defined.
+    /// [`apply`] as the administrator.
     pub async fn apply<T: Serialize + Sync>(&self, objects: &[T]) -> Result<(), BoxError> {
-        let client = self.client()?;
-        for object in objects {
-            let object: DynamicObject = serde_json::from_value(serde_json::to_value(object)?)?;
-            apply(&client, &object).await?;
-        }
-        Ok(())
+        apply(&self.client()?, objects).await
     }
 }
 
-async fn apply(client: &Client, object: &DynamicObject) -> Result<(), BoxError> {
+/// Server-side apply of any objects, in their order, by the field manager [`FIELD_MANAGER`]. Waits for a kind that has
+/// just been defined.
+pub async fn apply<T: Serialize + Sync>(client: &Client, objects: &[T]) -> Result<(), BoxError> {
+    for object in objects {
+        let object: DynamicObject = serde_json::from_value(serde_json::to_value(object)?)?;
+        apply_one(client, &object).await?;
+    }
+    Ok(())
+}
+
+async fn apply_one(client: &Client, object: &DynamicObject) -> Result<(), BoxError> {
     let types = object.types.as_ref().ok_or("an object without apiVersion and kind")?;
     let kind = GroupVersionKind::try_from(types)?;
     let name = object.metadata.name.as_deref().ok_or("an object without a name")?;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Method;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -70,6 +71,8 @@ pub struct Call {
     pub at: Timestamp,
     /// What was asked.
     pub info: RequestInfo,
+    /// The same as it was sent: method, and path with query.
+    pub sent: (Method, String),
     /// `User-Agent`, when the caller sends one. A layer sees a request before kube adds the configured headers.
     pub user_agent: Option<String>,
     /// `Content-Type`, empty when there is no body.

@@ -27,19 +27,25 @@ pub enum BinaryError {
 /// The path of the binary. Looked up or built once per test process.
 pub async fn binary() -> Result<PathBuf, BinaryError> {
     static BINARY: OnceCell<Result<PathBuf, BinaryError>> = OnceCell::const_new();
-    let found = BINARY.get_or_init(|| async {
-        match env::var_os("TRELLIS_BIN").map(PathBuf::from) {
-            Some(path) if path.is_file() => Ok(path),
-            Some(path) => Err(BinaryError::Missing(path)),
-            None => spawn_blocking(build)
-                .await
-                .map_err(|error| BinaryError::Cargo(error.to_string()))?,
-        }
-    });
-    found.await.clone()
+    BINARY.get_or_init(|| found("dev")).await.clone()
 }
 
-fn build() -> Result<PathBuf, BinaryError> {
+/// The same, built as it is shipped, for what is measured.
+pub async fn released() -> Result<PathBuf, BinaryError> {
+    found("release").await
+}
+
+async fn found(profile: &'static str) -> Result<PathBuf, BinaryError> {
+    match env::var_os("TRELLIS_BIN").map(PathBuf::from) {
+        Some(path) if path.is_file() => Ok(path),
+        Some(path) => Err(BinaryError::Missing(path)),
+        None => spawn_blocking(|| build(profile))
+            .await
+            .map_err(|error| BinaryError::Cargo(error.to_string()))?,
+    }
+}
+
+fn build(profile: &str) -> Result<PathBuf, BinaryError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let failed = |error: io::Error| BinaryError::Cargo(error.to_string());
     let mut command = Command::new(cargo);
@@ -47,6 +53,8 @@ fn build() -> Result<PathBuf, BinaryError> {
         "build",
         "--package",
         "trellis-cli",
+        "--profile",
+        profile,
         "--message-format",
         "json-render-diagnostics",
     ]);

@@ -11,7 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::watcher::watch_object,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -116,8 +116,7 @@ impl Isolated {
         if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("namespace".to_owned(), self.name.clone().into());
         }
-        let object: DynamicObject = serde_json::from_value(manifest)?;
-        apply(&self.client, &object).await
+        apply(&self.client, &[manifest]).await
     }
 
     /// Merge patch of an object here, by the field manager [`FIELD_MANAGER`].

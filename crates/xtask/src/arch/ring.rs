@@ -62,6 +62,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("trellis-cli", Ring::Join),
     ("trellis-testkit", Ring::Tool),
     ("trellis-tests", Ring::Tool),
+    ("trellis-benches", Ring::Tool),
     ("xtask", Ring::Tool),
     ("trellis-model", Ring::Model),
 ];

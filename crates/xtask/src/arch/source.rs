@@ -40,7 +40,7 @@ const REACHES_OUT: &[&str] = &[
 /// Every file that breaks a rule, one line each.
 pub(crate) fn faults(workspace: &Workspace) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    for top in ["crates", "tests"] {
+    for top in ["crates", "tests", "benches"] {
         collect(&workspace.path(top), &mut files)?;
     }
     files.sort();
