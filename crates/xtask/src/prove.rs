@@ -115,6 +115,8 @@ const TARGETS: &[Target] = &[
                     "properties",
                     "regressions",
                     "scopes",
+                    "examples",
+                    "live",
                     "namespaces",
                 ],
             },
