@@ -123,6 +123,8 @@ const TARGETS: &[Target] = &[
                     "properties",
                     "regressions",
                     "scopes",
+                    "examples",
+                    "live",
                     "namespaces",
                 ],
             },
