@@ -270,7 +270,16 @@ fn part(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Opti
         let asked = matches!(standing, Standing::Inert(_))
             .then(|| annotations::section(&policy.spec, *section, enacted.target.place, &cluster.mesh.version));
         let asked = asked.and_then(Result::ok).unwrap_or_default();
-        wanted.extend(asked.into_iter().filter(|(key, _)| ours.contains(*key)));
+        let mut kept: annotations::Annotations = asked.into_iter().filter(|(key, _)| ours.contains(*key)).collect();
+        if matches!(standing, Standing::Inert(refusal) if refusal.reason == Reason::ForeignOwner.as_str()) {
+            // A new value beside theirs would make a block that nobody asked for.
+            for (key, value) in &mut kept {
+                if let Some(stored) = meta.annotations.as_ref().and_then(|stored| stored.get(*key)) {
+                    value.clone_from(stored);
+                }
+            }
+        }
+        wanted.append(&mut kept);
     }
     (!wanted.is_empty() || !ours.is_empty()).then(|| part.annotations(&wanted))
 }

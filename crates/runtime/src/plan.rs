@@ -241,6 +241,8 @@ pub struct Outcome {
     pub end: End,
     /// Of the objects in the inventory, those that carry what was written for this object now.
     pub in_place: Vec<InventoryEntry>,
+    /// What was planned and could not be put in place this time.
+    pub missing: Vec<InventoryEntry>,
 }
 
 /// How a reconcile ended.
