@@ -168,6 +168,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
                 applied.push(done.entry);
             }
         }
+        self.give_up(&plan).await?;
         if let Some(error) = conflict {
             return Err(error);
         }
@@ -185,6 +186,30 @@ impl<'a, C: Reconcile> Work<'a, C> {
         self.release(&left).await?;
         self.inventory = applied;
         Ok(None)
+    }
+
+    /// Takes back what the plan gives up by name, what was made last first.
+    async fn give_up(&mut self, plan: &Plan<C::Act>) -> Result<()> {
+        let wanted: Vec<_> = plan
+            .items
+            .iter()
+            .filter(|item| item.is_wanted())
+            .map(|item| apply::entry(item.body(), matches!(item, Item::Part(_))))
+            .collect();
+        let goes = |entry: &InventoryEntry| {
+            plan.given_up.iter().any(|given_up| apply::same_place(given_up, entry))
+                && !wanted.iter().any(|wanted| apply::same_place(wanted, entry))
+        };
+        let gone: Vec<_> = self
+            .inventory
+            .iter()
+            .rev()
+            .filter(|entry| goes(entry))
+            .cloned()
+            .collect();
+        self.release(&gone).await?;
+        self.inventory.retain(|entry| !goes(entry));
+        Ok(())
     }
 
     /// What was applied has an identity by now, and what was made again another one.
