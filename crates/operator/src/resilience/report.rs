@@ -239,3 +239,48 @@ fn basis(mesh: &Mesh) -> String {
         Source::ConfigMap => format!("Linkerd {} as ConfigMap linkerd/linkerd-config says", mesh.version),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Forty Services, of which the last is headless, and the first could not be written.
+    #[test]
+    fn those_not_in_force_are_listed_first() {
+        let mut cluster = Cluster::of(Mesh::from_flag("2.20").expect("a version"));
+        for index in 0..40 {
+            let ip = if index == 39 { "None" } else { "10.0.0.1" };
+            let service = json!({
+                "metadata": {"name": format!("s{index:02}"), "namespace": "shop"},
+                "spec": {"clusterIP": ip, "ports": [{"port": 80}]},
+            });
+            cluster
+                .services
+                .push(serde_json::from_value(service).expect("a Service"));
+        }
+        let policy: ResiliencePolicy = serde_json::from_value(json!({
+            "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": {"name": "p", "namespace": "shop"},
+            "spec": {"targetRef": {"kind": "Namespace", "name": "shop"}, "retry": {}},
+        }))
+        .expect("a policy");
+        cluster.policies = vec![policy.clone()];
+        let missing = json!({"apiVersion": "v1", "kind": "Service", "namespace": "shop", "name": "s00", "part": true});
+        let outcome = Outcome {
+            end: End::Refused(Reason::ForeignOwner.refuse("somebody holds it")),
+            in_place: Vec::new(),
+            missing: vec![serde_json::from_value(missing).expect("an entry")],
+        };
+        let status = report(&policy, &Seen { cluster: Ok(cluster) }, &outcome).status;
+        let first: Vec<(&str, &str)> = status
+            .targets
+            .iter()
+            .take(3)
+            .map(|target| (target.name.as_str(), target.reason.as_str()))
+            .collect();
+        assert_eq!(first, [("s00", "NotWritten"), ("s39", "Headless"), ("s01", "Applied")]);
+        assert_eq!((status.targets_total, status.targets_in_force), (Some(40), Some(38)));
+    }
+}
