@@ -143,3 +143,24 @@ async fn a_server_is_made_only_on_request() {
     site.namespace.gone::<HttpLocalRateLimitPolicy>("web").await;
     site.finish().await;
 }
+
+/// What is taken out of a policy goes, though something else in it is refused; what is still asked for stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_goes_though_the_breaker_is_refused() {
+    let site = Site::new("former", "2.18").await;
+    site.service("web").await;
+    let limit = json!({ "enabled": true, "requestsPerSecond": 100, "createServer": { "accessPolicy": "audit" } });
+    let spec = json!({ "targetRef": { "name": "web", "port": 80 }, "rateLimit": limit });
+    site.policy("web", spec).await;
+    site.until("web", "Applied").await;
+    let unified = json!({ "failureAccrualMethod": "unified" });
+    site.edit("web", json!({ "circuitBreaker": unified })).await;
+    site.until("web", "FeatureNotInVersion").await;
+    site.namespace.get::<HttpLocalRateLimitPolicy>("web").await.unwrap();
+    site.namespace.get::<Server>("web").await.unwrap();
+    site.edit("web", json!({ "rateLimit": { "enabled": false } })).await;
+    site.namespace.gone::<HttpLocalRateLimitPolicy>("web").await;
+    site.namespace.gone::<Server>("web").await;
+    not_ready(&site.until("web", "FeatureNotInVersion").await, "FeatureNotInVersion");
+    site.finish().await;
+}

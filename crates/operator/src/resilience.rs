@@ -10,6 +10,7 @@
 //! touched; a policy lets go of what another one won, and of what it is not for any more; `Ready` says on which Linkerd
 //! it rests.
 
+mod former;
 mod gauges;
 mod report;
 mod see;
@@ -171,7 +172,7 @@ impl Reconcile for Resilience {
     fn plan(policy: &ResiliencePolicy, seen: &Seen) -> Result<Plan<Never>, Refusal> {
         let cluster = seen.cluster.as_ref().map_err(Clone::clone)?;
         let enactment = enact(policy, cluster);
-        let mut plan = Plan::nothing();
+        let mut plan = Plan::nothing().giving_up(former::former(policy, &enactment.targets));
         for enacted in &enactment.targets {
             for item in items(policy, enacted, cluster)? {
                 plan = plan.and(item);
@@ -182,10 +183,8 @@ impl Reconcile for Resilience {
             None => report::judge(policy, &enactment.targets),
         };
         Ok(match judgement {
-            report::Judgement::Refused(refusal) => former(plan, policy, &enactment.targets, cluster).refusing(refusal),
-            report::Judgement::Waiting(reason, message) => {
-                former(plan, policy, &enactment.targets, cluster).waiting(reason, message)
-            }
+            report::Judgement::Refused(refusal) => plan.refusing(refusal),
+            report::Judgement::Waiting(reason, message) => plan.waiting(reason, message),
             report::Judgement::InForce | report::Judgement::Overridden(_) | report::Judgement::Yielding(_) => plan,
         })
     }
@@ -217,23 +216,6 @@ fn items(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Res
         items.push(Item::own(&limit.policy).map_err(unserialisable)?);
     }
     Ok(items)
-}
-
-/// A plan that is not finished prunes nothing; what the policy is not for any more is given up all the same, since
-/// others may be.
-fn former(mut plan: Plan<Never>, policy: &ResiliencePolicy, targets: &[Enacted], cluster: &Cluster) -> Plan<Never> {
-    for (namespace, name) in carriers(policy) {
-        let meant = |enacted: &Enacted| {
-            let target = &enacted.target;
-            target.place == annotations::Place::Service && target.namespace == namespace && target.name == name
-        };
-        if let Some(service) = cluster.service(namespace, name)
-            && !targets.iter().any(meant)
-        {
-            plan = plan.and(Part::of(service).annotations(&annotations::Annotations::new()));
-        }
-    }
-    plan
 }
 
 /// The Services that may carry annotations of the policy, as its status says.
@@ -270,7 +252,16 @@ fn part(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Opti
         let asked = matches!(standing, Standing::Inert(_))
             .then(|| annotations::section(&policy.spec, *section, enacted.target.place, &cluster.mesh.version));
         let asked = asked.and_then(Result::ok).unwrap_or_default();
-        wanted.extend(asked.into_iter().filter(|(key, _)| ours.contains(*key)));
+        let mut kept: annotations::Annotations = asked.into_iter().filter(|(key, _)| ours.contains(*key)).collect();
+        if matches!(standing, Standing::Inert(refusal) if refusal.reason == Reason::ForeignOwner.as_str()) {
+            // A new value beside theirs would make a block that nobody asked for.
+            for (key, value) in &mut kept {
+                if let Some(stored) = meta.annotations.as_ref().and_then(|stored| stored.get(*key)) {
+                    value.clone_from(stored);
+                }
+            }
+        }
+        wanted.append(&mut kept);
     }
     (!wanted.is_empty() || !ours.is_empty()).then(|| part.annotations(&wanted))
 }

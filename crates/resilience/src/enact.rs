@@ -27,6 +27,7 @@ use crate::{
 mod egress;
 mod own;
 mod service;
+mod theirs;
 mod user_route;
 
 /// What a policy does in a cluster.

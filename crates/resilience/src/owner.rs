@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use kube::ResourceExt as _;
 use trellis_api::ResiliencePolicy;
 
-use crate::PolicyName;
+use crate::{PolicyName, annotations::Annotations};
 
 /// The controller that writes for policies.
 pub const CONTROLLER: &str = "resilience";
@@ -65,6 +65,28 @@ pub fn only_policies(meta: &ObjectMeta, key: &str) -> bool {
         })
         .peekable();
     owners.peek().is_some() && owners.all(|ours| ours)
+}
+
+/// Those of `desired` that somebody else holds with another value, and who that is: an apply by `manager` would be
+/// refused for them. A value whose owner is not recorded is held by `before-first-apply`, as the API server calls it.
+#[must_use]
+pub fn conflicts<'a>(desired: &Annotations, meta: &'a ObjectMeta, manager: &str) -> Vec<(&'static str, &'a str)> {
+    let mut found = Vec::new();
+    for (key, value) in desired {
+        let stored = meta.annotations.as_ref().and_then(|stored| stored.get(*key));
+        if stored.is_none_or(|stored| stored == value) {
+            continue;
+        }
+        let entries = meta.managed_fields.iter().flatten();
+        let holders: Vec<&ManagedFieldsEntry> =
+            entries.filter(|entry| keys(entry).any(|owned| owned == *key)).collect();
+        if holders.is_empty() {
+            found.push((*key, "before-first-apply"));
+        }
+        let others = holders.into_iter().filter(|entry| !is(entry, manager));
+        found.extend(others.map(|entry| (*key, entry.manager.as_deref().unwrap_or_default())));
+    }
+    found
 }
 
 /// Whether a manager writes on behalf of policies.

@@ -15,8 +15,9 @@ use trellis_api::ResiliencePolicy;
 use trellis_bindings::gateway::{Condition, GrpcRoute, HttpRoute, ParentRef, RouteParentStatus, RouteStatus};
 
 use crate::{
-    Cluster, PolicyName,
-    annotations::{Annotations, Place},
+    Cluster, Enacted, PolicyName, Reason, Standing,
+    annotations::{self, Annotations, Place},
+    attach::Target,
     enact::enact,
     owner,
     route::{Built, CONTROLLER, Route},
@@ -39,11 +40,13 @@ pub struct Conflict {
 #[must_use]
 pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
     let mut after = cluster.clone();
+    let mut conflicts = Vec::new();
     let mut writes = Vec::new();
     let mut routes = Vec::new();
     let alive = |policy: &&ResiliencePolicy| policy.metadata.deletion_timestamp.is_none() && !policy.spec.suspend;
     for policy in cluster.policies.iter().filter(alive) {
         for enacted in enact(policy, cluster).targets {
+            conflicts.extend(held(policy, &enacted, cluster));
             if !enacted.annotations.is_empty() {
                 let at = (enacted.target.place, enacted.target.namespace, enacted.target.name);
                 writes.push((policy, at, enacted.annotations));
@@ -66,7 +69,6 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
             owner::is_policys(manager) && !suspended.iter().any(|name| name == manager)
         });
     }
-    let mut conflicts = Vec::new();
     for (policy, (place, namespace, name), annotations) in writes {
         let found = metas(&mut after).find(|(at, meta)| {
             *at == place && meta.namespace.as_ref() == Some(&namespace) && meta.name.as_ref() == Some(&name)
@@ -85,6 +87,47 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
         add(&mut after, cluster, policy, built);
     }
     (after, conflicts)
+}
+
+/// What keeps a section of the policy from being written at a target, key by key.
+fn held(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Vec<Conflict> {
+    let Target {
+        place, namespace, name, ..
+    } = &enacted.target;
+    let foreign = |standing: &Standing| matches!(standing, Standing::Inert(refusal) if refusal.reason == Reason::ForeignOwner.as_str());
+    if !enacted.sections.values().any(foreign) {
+        return Vec::new();
+    }
+    let mut at = cluster.clone();
+    let found = metas(&mut at).find(|(there, meta)| {
+        there == place && meta.namespace.as_ref() == Some(namespace) && meta.name.as_ref() == Some(name)
+    });
+    let Some((_, meta)) = found else { return Vec::new() };
+    let mut conflicts = Vec::new();
+    for (section, standing) in &enacted.sections {
+        if !foreign(standing) {
+            continue;
+        }
+        let asked = annotations::section(&policy.spec, *section, *place, &cluster.mesh.version).unwrap_or_default();
+        conflicts.extend(
+            owner::conflicts(&asked, meta, &owner::manager(policy))
+                .into_iter()
+                .map(|(key, _)| Conflict {
+                    policy: PolicyName::of(policy),
+                    object: format!("{place} {namespace}/{name}"),
+                    key,
+                    value: meta
+                        .annotations
+                        .iter()
+                        .flatten()
+                        .find(|(stored, _)| *stored == key)
+                        .map(|(_, value)| value.clone())
+                        .unwrap_or_default(),
+                }),
+        );
+    }
+    conflicts.dedup();
+    conflicts
 }
 
 fn is_suspended(cluster: &Cluster, name: &PolicyName) -> bool {

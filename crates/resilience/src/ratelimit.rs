@@ -22,7 +22,7 @@ use trellis_bindings::linkerd::policy::{
 };
 use trellis_core::Refusal;
 
-use crate::{Cluster, Reason, route::OWNER, shortened};
+use crate::{Cluster, Reason, route::OWNER, served, shortened, target};
 
 /// What is made for a rate limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,7 +41,7 @@ pub struct Limit {
 /// What the policy's rate limit needs; none if it is absent or disabled.
 ///
 /// Refuses with `FeatureNotInVersion` before 2.17, with `ServerNotFound`, with `Opaque` a Server whose port Linkerd does
-/// not read, with `PortNotFound`, and with `Invalid` what the API server should have refused.
+/// not read, as [`target::check`] a port for which a Server would be made, with `PortNotFound`, and with `Invalid` what the API server should have refused.
 pub fn limit(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) -> Result<Option<Limit>, Refusal> {
     let Some(asked) = policy
         .spec
@@ -74,7 +74,7 @@ pub fn limit(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) ->
             (None, named.name.clone())
         }
         (None, Some(create)) => {
-            let server = made(policy, service, create.access_policy.as_str())?;
+            let server = made(policy, service, create.access_policy.as_str(), cluster)?;
             let name = server.name_any();
             (Some(server), name)
         }
@@ -191,18 +191,24 @@ fn fits(server: &Server, service: &Service) -> Result<Vec<String>, Refusal> {
     Ok(notes)
 }
 
-fn made(policy: &ResiliencePolicy, service: &Service, access: &str) -> Result<Server, Refusal> {
+fn made(policy: &ResiliencePolicy, service: &Service, access: &str, cluster: &Cluster) -> Result<Server, Refusal> {
     let wanted = policy.spec.target_ref.as_ref().and_then(|target| target.port);
     let Some(wanted) = wanted else {
         return Err(invalid("createServer needs targetRef.port"));
     };
+    // Rates are of HTTP requests, which Linkerd sees only where it looks into the bytes.
+    served::spoken(cluster, service, wanted).map_err(|refusal| refusal.field("spec.targetRef.port"))?;
+    let opaque = target::opaque(service, &cluster.mesh);
+    let read = |port: &&ServicePort| target::protocol(port, &opaque, &cluster.mesh).is_ok();
     let spec = service.spec.as_ref();
     let mut ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
-    let port = ports.find(|port| port.port == i32::from(wanted)).ok_or_else(|| {
-        Reason::PortNotFound
-            .refuse(format!("Service {} does not list port {wanted}", service.name_any()))
-            .field("spec.targetRef.port")
-    })?;
+    let port = ports
+        .find(|port| port.port == i32::from(wanted) && read(port))
+        .ok_or_else(|| {
+            Reason::PortNotFound
+                .refuse(format!("Service {} does not list port {wanted}", service.name_any()))
+                .field("spec.targetRef.port")
+        })?;
     let Some(pods) = spec
         .and_then(|spec| spec.selector.clone())
         .filter(|pods| !pods.is_empty())

@@ -74,6 +74,8 @@ pub enum Reason {
     NothingEnabled,
     /// Another field manager owns an annotation of this policy with another value. Nothing is overwritten.
     ForeignOwner,
+    /// What the policy asks for here could not be written yet; `Ready` says why.
+    NotWritten,
     /// An annotation of somebody else makes Linkerd drop the whole block that this policy writes to.
     ForeignAnnotation,
     /// No Linkerd was found, and no version was given with `--linkerd-version`.

@@ -6,5 +6,7 @@ mod outside;
 mod routes;
 #[path = "targets/stage.rs"]
 mod stage;
+#[path = "targets/theirs.rs"]
+mod theirs;
 #[path = "targets/whole.rs"]
 mod whole;

@@ -1,6 +1,7 @@
 //! What a controller decides: objects to have, fields to contribute, acts to do, or what it waits for.
 //!
-//! Invariant: a plan that waits never prunes; a refused one neither. What runs, runs on.
+//! Invariant: a plan that waits never prunes; a refused one neither. What runs, runs on, except for what the plan itself
+//! gives up by name: that is not wanted any more, whatever becomes of the rest.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ pub struct Plan<A> {
     /// Done after every item is in place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub acts: Vec<A>,
+    /// Of what is recorded, what is taken back in any case: when the plan waits, is refused, or meets a conflict.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<InventoryEntry>,
     /// What has to happen first, outside of us. Nothing is pruned meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
@@ -77,6 +81,7 @@ impl<A> Plan<A> {
         Self {
             items: Vec::new(),
             acts: Vec::new(),
+            given_up: Vec::new(),
             waiting: None,
             refused: None,
         }
@@ -99,6 +104,14 @@ impl<A> Plan<A> {
     #[must_use]
     pub fn act(mut self, act: A) -> Self {
         self.acts.push(act);
+        self
+    }
+
+    /// … and these, which are recorded and not wanted any more, go whatever becomes of the rest. An item that wants the
+    /// same object is stronger.
+    #[must_use]
+    pub fn giving_up(mut self, entries: impl IntoIterator<Item = InventoryEntry>) -> Self {
+        self.given_up.extend(entries);
         self
     }
 
@@ -241,6 +254,8 @@ pub struct Outcome {
     pub end: End,
     /// Of the objects in the inventory, those that carry what was written for this object now.
     pub in_place: Vec<InventoryEntry>,
+    /// What was planned and could not be put in place this time.
+    pub missing: Vec<InventoryEntry>,
 }
 
 /// How a reconcile ended.

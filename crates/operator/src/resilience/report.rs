@@ -1,6 +1,9 @@
 //! What is said of a policy: target by target, and as a whole.
 
-use trellis_api::{MAX_TARGETS_LISTED, ResiliencePolicy, ResiliencePolicyStatus, TargetKind, status::InventoryEntry};
+use kube::ResourceExt as _;
+use trellis_api::{
+    MAX_TARGETS_LISTED, ResiliencePolicy, ResiliencePolicyStatus, Section, TargetKind, status::InventoryEntry,
+};
 use trellis_core::{
     Refusal,
     condition::{Draft, READY, STALLED, State},
@@ -59,8 +62,12 @@ pub(super) fn judge(policy: &ResiliencePolicy, targets: &[Enacted]) -> Judgement
     if let Some(refusal) = refused(true).next() {
         return Judgement::Waiting(refusal.reason, refusal.to_string());
     }
-    if in_force || targets.iter().all(|target| target.sections.is_empty()) {
+    let enabled = policy.spec.sections().any(|section| policy.spec.enables(section));
+    if in_force || (!enabled && targets.iter().all(|target| target.sections.is_empty())) {
         return Judgement::InForce;
+    }
+    if targets.iter().all(|target| target.sections.is_empty()) {
+        return Judgement::Refused(Reason::Invalid.refuse("no section of the policy can act on its target"));
     }
     let message = targets
         .iter()
@@ -82,6 +89,13 @@ pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) 
     let targets = cluster
         .map(|cluster| enact(policy, cluster).targets)
         .unwrap_or_default();
+    let judgement = judge(policy, &targets);
+    let mut told = targets.clone();
+    for target in &mut told {
+        not_written(target, outcome);
+    }
+    // Those that need attention are listed first, and then cut.
+    told.sort_by_key(Enacted::in_force);
     let count = |number: usize| (number > 0).then(|| i32::try_from(number).unwrap_or(i32::MAX));
     let services = outcome
         .in_place
@@ -89,10 +103,10 @@ pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) 
         .filter(|entry| entry.part && entry.kind == "Service");
     let status = ResiliencePolicyStatus {
         applied_to_services: services.map(path).collect(),
-        targets: targets.iter().take(MAX_TARGETS_LISTED).map(Enacted::status).collect(),
+        targets: told.iter().take(MAX_TARGETS_LISTED).map(Enacted::status).collect(),
         targets_total: count(targets.len()),
         targets_in_force: (!targets.is_empty())
-            .then(|| i32::try_from(targets.iter().filter(|target| target.in_force()).count()).unwrap_or(i32::MAX)),
+            .then(|| i32::try_from(told.iter().filter(|target| target.in_force()).count()).unwrap_or(i32::MAX)),
         linkerd_version: cluster.map(|cluster| cluster.mesh.version.to_string()),
         ..ResiliencePolicyStatus::default()
     };
@@ -105,7 +119,7 @@ pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) 
             UNOBSERVED,
         ));
     }
-    let ready = match (&outcome.end, cluster, judge(policy, &targets)) {
+    let ready = match (&outcome.end, cluster, judgement) {
         (End::Done, Some(_), Judgement::Overridden(by)) => {
             conditions.push(Draft::new(
                 STALLED,
@@ -127,6 +141,38 @@ pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) 
         status,
         ready,
         conditions,
+    }
+}
+
+/// What could not be put in place acts nowhere yet.
+fn not_written(target: &mut Enacted, outcome: &Outcome) {
+    let missing = |kind: &str, namespace: &str, name: &str| {
+        outcome
+            .missing
+            .iter()
+            .any(|entry| entry.kind == kind && entry.namespace.as_deref() == Some(namespace) && entry.name == name)
+    };
+    let at = &target.target;
+    let on_target = missing(&at.place.to_string(), &at.namespace, &at.name);
+    let routes = target.routes.iter().any(|built| {
+        let route = built.as_route();
+        missing(&route.place().to_string(), &route.namespace(), &route.name())
+    });
+    let limit = target.limit.as_ref().is_some_and(|limit| {
+        let namespace = limit.policy.namespace().unwrap_or_default();
+        missing("HTTPLocalRateLimitPolicy", &namespace, &limit.policy.name_any())
+            || missing("Server", &namespace, &limit.policy.spec.target_ref.name)
+    });
+    let why = outcome.ready("", "");
+    for (section, standing) in &mut target.sections {
+        let unwritten = if *section == Section::RateLimit {
+            limit
+        } else {
+            on_target || routes
+        };
+        if unwritten && *standing == Standing::Won {
+            *standing = Standing::Pending(Reason::NotWritten.refuse(format!("not written: {}", why.message)));
+        }
     }
 }
 
@@ -191,5 +237,50 @@ fn basis(mesh: &Mesh) -> String {
     match mesh.source {
         Source::Flag => format!("Linkerd {} as --linkerd-version says", mesh.version),
         Source::ConfigMap => format!("Linkerd {} as ConfigMap linkerd/linkerd-config says", mesh.version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Forty Services, of which the last is headless, and the first could not be written.
+    #[test]
+    fn those_not_in_force_are_listed_first() {
+        let mut cluster = Cluster::of(Mesh::from_flag("2.20").expect("a version"));
+        for index in 0..40 {
+            let ip = if index == 39 { "None" } else { "10.0.0.1" };
+            let service = json!({
+                "metadata": {"name": format!("s{index:02}"), "namespace": "shop"},
+                "spec": {"clusterIP": ip, "ports": [{"port": 80}]},
+            });
+            cluster
+                .services
+                .push(serde_json::from_value(service).expect("a Service"));
+        }
+        let policy: ResiliencePolicy = serde_json::from_value(json!({
+            "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": {"name": "p", "namespace": "shop"},
+            "spec": {"targetRef": {"kind": "Namespace", "name": "shop"}, "retry": {}},
+        }))
+        .expect("a policy");
+        cluster.policies = vec![policy.clone()];
+        let missing = json!({"apiVersion": "v1", "kind": "Service", "namespace": "shop", "name": "s00", "part": true});
+        let outcome = Outcome {
+            end: End::Refused(Reason::ForeignOwner.refuse("somebody holds it")),
+            in_place: Vec::new(),
+            missing: vec![serde_json::from_value(missing).expect("an entry")],
+        };
+        let status = report(&policy, &Seen { cluster: Ok(cluster) }, &outcome).status;
+        let first: Vec<(&str, &str)> = status
+            .targets
+            .iter()
+            .take(3)
+            .map(|target| (target.name.as_str(), target.reason.as_str()))
+            .collect();
+        assert_eq!(first, [("s00", "NotWritten"), ("s39", "Headless"), ("s01", "Applied")]);
+        assert_eq!((status.targets_total, status.targets_in_force), (Some(40), Some(38)));
     }
 }

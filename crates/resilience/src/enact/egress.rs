@@ -4,7 +4,7 @@ use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, Section};
 use trellis_bindings::linkerd::policy::EgressNetwork;
 
-use super::Enacted;
+use super::{Enacted, theirs};
 use crate::{
     Cluster, Reason,
     annotations::{self, Place},
@@ -29,6 +29,7 @@ pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster:
         let version = &cluster.mesh.version;
         let written = annotations::section(&policy.spec, section, Place::EgressNetwork, version);
         let beside = written.and_then(|written| {
+            theirs::check(&written, network.meta(), policy, cluster)?;
             siblings::check(&written, network.meta(), &manager, Place::EgressNetwork, version)?;
             Ok(written)
         });

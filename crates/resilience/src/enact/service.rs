@@ -7,7 +7,7 @@ use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, Section};
 use trellis_core::Refusal;
 
-use super::{Enacted, Standing};
+use super::{Enacted, Standing, theirs};
 use crate::{
     Cluster, Reason,
     annotations::{self, Place},
@@ -48,6 +48,7 @@ pub(super) fn enact(policy: &ResiliencePolicy, service: &Service, cluster: &Clus
         let version = &cluster.mesh.version;
         let written = annotations::section(&policy.spec, section, Place::Service, version);
         let beside = written.and_then(|written| {
+            theirs::check(&written, service.meta(), policy, cluster)?;
             siblings::check(&written, service.meta(), &manager, Place::Service, version)?;
             Ok(written)
         });

@@ -2,9 +2,9 @@
 
 use trellis_api::{ResiliencePolicy, Section, Strategy};
 
-use super::{Enacted, Standing};
+use super::{Enacted, Standing, theirs};
 use crate::{
-    Cluster, Reason, owner,
+    Cluster, Reason, annotations, owner,
     route::{Acceptance, Route, Unconvertible, accepted},
     served, siblings,
 };
@@ -12,6 +12,16 @@ use crate::{
 pub(super) fn enact(policy: &ResiliencePolicy, route: Route<'_>, cluster: &Cluster) -> Enacted {
     let at = cluster.route_target(route);
     let mut enacted = Enacted::at(at.clone());
+    if let Some(maker) = route.owner() {
+        let refusal = Reason::Invalid
+            .refuse(format!("policy {maker} made the route, and decides what it says"))
+            .field("spec.targetRef.name")
+            .hint(format!("change policy {maker}"));
+        for section in policy.spec.sections() {
+            enacted.inert(section, refusal.clone());
+        }
+        return enacted;
+    }
     enacted.contest(policy, &at, cluster);
     if !cluster.gateway.seen(route.place(), &cluster.mesh) {
         let refusal = super::own::unseen(route.place(), cluster);
@@ -24,8 +34,15 @@ pub(super) fn enact(policy: &ResiliencePolicy, route: Route<'_>, cluster: &Clust
         return enacted.all_inert(policy, &refusal);
     }
 
-    let written = enacted.annotations_for(policy, route.place(), cluster);
     let (manager, version) = (owner::manager(policy), &cluster.mesh.version);
+    for section in enacted.acting(policy) {
+        let written = annotations::section(&policy.spec, section, route.place(), version);
+        let held = written.and_then(|written| theirs::check(&written, route.meta(), policy, cluster));
+        if let Err(refusal) = held {
+            enacted.inert(section, refusal);
+        }
+    }
+    let written = enacted.annotations_for(policy, route.place(), cluster);
     if let Err(refusal) = siblings::check(&written, route.meta(), &manager, route.place(), version) {
         return enacted.all_inert(policy, &refusal);
     }

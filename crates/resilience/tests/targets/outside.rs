@@ -130,6 +130,31 @@ fn a_rate_limit_that_cannot_be_is_refused(#[case] version: &str, #[case] limit: 
     assert_eq!(found.targets[0].limit, None);
 }
 
+/// Rates are of HTTP requests: no Server is made for a port where Linkerd sees none.
+#[rstest]
+#[case::opaque_by_number(json!([{"port": 5432}]), 5432, "Opaque")]
+#[case::opaque_by_name(json!([{"port": 80, "appProtocol": "linkerd.io/tcp"}]), 80, "Opaque")]
+#[case::unknown(json!([{"port": 80, "appProtocol": "grpc"}]), 80, "UnknownAppProtocol")]
+#[case::udp(json!([{"port": 80, "protocol": "UDP"}]), 80, "NotTcp")]
+#[case::udp_first(json!([{"name": "u", "port": 80, "protocol": "UDP", "targetPort": 9}, {"name": "t", "port": 80, "targetPort": 8080}]), 80, "RateLimitPending")]
+fn a_server_is_made_where_http_is(#[case] ports: Value, #[case] port: u16, #[case] expected: &str) {
+    let mut cluster = cluster("2.20");
+    cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+    let limit = json!({"enabled": true, "requestsPerSecond": 1, "createServer": {"accessPolicy": "audit"}});
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"name": "web", "port": port}, "rateLimit": limit}),
+    );
+    assert_eq!(reason(&found), Some(expected));
+    let made = serde_json::to_value(&found.targets[0].limit).unwrap();
+    let expected = if expected == "RateLimitPending" {
+        json!(8080)
+    } else {
+        Value::Null
+    };
+    assert_eq!(made["server"]["spec"]["port"], expected);
+}
+
 /// A rate limit is the server's affair: it acts where nothing outbound does.
 #[test]
 fn a_rate_limit_acts_on_a_headless_service() {

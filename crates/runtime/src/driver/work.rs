@@ -30,6 +30,8 @@ pub(super) struct Work<'a, C: Reconcile> {
     pub(super) planned: Arc<C::Object>,
     /// What stands recorded, or has to be in the next status.
     pub(super) inventory: Vec<InventoryEntry>,
+    /// What was planned and is not in place.
+    missing: Vec<InventoryEntry>,
     /// Whether anything was sent that changes something.
     pub(super) wrote: bool,
 }
@@ -45,6 +47,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
             inventory: inventory.unwrap_or_default(),
             planned: Arc::clone(&object),
             object,
+            missing: Vec::new(),
             wrote: false,
         }
     }
@@ -106,6 +109,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
         };
         let outcome = Outcome {
             in_place: self.in_place(&end).await?,
+            missing: std::mem::take(&mut self.missing),
             end,
         };
         // One lost request is no news: it is tried again in a second, and told when it fails again.
@@ -137,17 +141,36 @@ impl<'a, C: Reconcile> Work<'a, C> {
             self.write_status(self.object.status().cloned().unwrap_or_default(), drafts)
                 .await?;
         }
+        self.missing = plan
+            .items
+            .iter()
+            .filter(|item| item.is_wanted())
+            .map(|item| apply::entry(item.body(), matches!(item, Item::Part(_))))
+            .collect();
         let mut applied = Vec::new();
+        let mut conflict = None;
         for item in &plan.items {
-            let done = self.applier().ensure(item).await?;
+            let done = match self.applier().ensure(item).await {
+                // What somebody else holds is no reason to leave the rest undone.
+                Err(error @ Error::Conflict { .. }) => {
+                    conflict = conflict.or(Some(error));
+                    continue;
+                }
+                done => done?,
+            };
             if done.written {
                 self.count_write();
                 tracing::info!(item = %item.body().reference(), "applied");
             }
             if item.is_wanted() {
                 self.record(&done.entry);
+                self.missing.retain(|missing| !apply::same_place(missing, &done.entry));
                 applied.push(done.entry);
             }
+        }
+        self.give_up(&plan).await?;
+        if let Some(error) = conflict {
+            return Err(error);
         }
         for act in &plan.acts {
             self.driver.controller.act(&self.planned, act).await?;
@@ -163,6 +186,30 @@ impl<'a, C: Reconcile> Work<'a, C> {
         self.release(&left).await?;
         self.inventory = applied;
         Ok(None)
+    }
+
+    /// Takes back what the plan gives up by name, what was made last first.
+    async fn give_up(&mut self, plan: &Plan<C::Act>) -> Result<()> {
+        let wanted: Vec<_> = plan
+            .items
+            .iter()
+            .filter(|item| item.is_wanted())
+            .map(|item| apply::entry(item.body(), matches!(item, Item::Part(_))))
+            .collect();
+        let goes = |entry: &InventoryEntry| {
+            plan.given_up.iter().any(|given_up| apply::same_place(given_up, entry))
+                && !wanted.iter().any(|wanted| apply::same_place(wanted, entry))
+        };
+        let gone: Vec<_> = self
+            .inventory
+            .iter()
+            .rev()
+            .filter(|entry| goes(entry))
+            .cloned()
+            .collect();
+        self.release(&gone).await?;
+        self.inventory.retain(|entry| !goes(entry));
+        Ok(())
     }
 
     /// What was applied has an identity by now, and what was made again another one.

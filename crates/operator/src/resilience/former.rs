@@ -1,0 +1,112 @@
+//! What a policy wrote and does not ask for any more: given up also while the rest of it is refused or waits.
+//!
+//! Invariant: what the spec still names stays, though it could not be written anew.
+
+use kube::ResourceExt as _;
+use trellis_api::{ResiliencePolicy, Section, TargetKind, status::InventoryEntry};
+use trellis_resilience::{Enacted, Standing, joined};
+
+/// Of what is recorded for the policy, what its spec does not name, or what another policy decides instead.
+pub(super) fn former(policy: &ResiliencePolicy, targets: &[Enacted]) -> Vec<InventoryEntry> {
+    let inventory = policy.status.iter().flat_map(|status| &status.common.inventory);
+    inventory
+        .filter(|entry| !is_asked(policy, targets, entry))
+        .cloned()
+        .collect()
+}
+
+fn is_asked(policy: &ResiliencePolicy, targets: &[Enacted], entry: &InventoryEntry) -> bool {
+    if entry.part {
+        return targets.iter().any(|enacted| {
+            let target = &enacted.target;
+            target.place.to_string() == entry.kind
+                && entry.namespace.as_deref() == Some(target.namespace.as_str())
+                && entry.name == target.name
+        });
+    }
+    match entry.kind.as_str() {
+        "HTTPRoute" | "GRPCRoute" => routes(policy).any(|(kind, name)| kind == entry.kind && name == entry.name),
+        "HTTPLocalRateLimitPolicy" => limits(policy, targets),
+        "Server" => {
+            let limit = policy.spec.rate_limit.as_ref();
+            limits(policy, targets) && limit.is_some_and(|limit| limit.create_server.is_some())
+        }
+        // What is unknown here is left to the prune after a full success.
+        _ => true,
+    }
+}
+
+/// The routes that the spec asks for, some of which may not be made.
+fn routes(policy: &ResiliencePolicy) -> impl Iterator<Item = (&'static str, String)> {
+    let spec = &policy.spec;
+    let grpc = spec.routes.iter().any(|entry| entry.grpc.is_some());
+    let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
+    let outside = spec.target_ref.as_ref().is_some_and(|target| {
+        target.kind == TargetKind::Service && target.namespace.is_some() && target.namespace != policy.namespace()
+    });
+    let entries = spec.routes.iter().map(|entry| entry.name.as_str());
+    let rest = (!spec.routes.is_empty()).then_some("rest");
+    let all = (spec.routes.is_empty() && outside).then_some("all");
+    let own = policy.name_any();
+    entries
+        .chain(rest)
+        .chain(all)
+        .map(move |entry| (kind, joined(&own, entry)))
+}
+
+fn limits(policy: &ResiliencePolicy, targets: &[Enacted]) -> bool {
+    let lost = |target: &Enacted| matches!(target.sections.get(&Section::RateLimit), Some(Standing::Overridden(_)));
+    policy.spec.enables(Section::RateLimit) && !targets.iter().any(lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names of what is given up by a policy with this spec, of everything that such policies may have made.
+    fn given_up(spec: &serde_json::Value) -> Vec<String> {
+        let entry = |kind: &str, name: &str, part: bool| serde_json::json!({"apiVersion": "v1", "kind": kind, "namespace": "shop", "name": name, "part": part});
+        let inventory = serde_json::json!([
+            entry("HTTPRoute", "p-search", false),
+            entry("HTTPRoute", "p-pay", false),
+            entry("HTTPRoute", "p-rest", false),
+            entry("GRPCRoute", "p-search", false),
+            entry("HTTPRoute", "p-all", false),
+            entry("HTTPLocalRateLimitPolicy", "p", false),
+            entry("Server", "p", false),
+            entry("HTTPRoute", "r1", true),
+        ]);
+        let policy: ResiliencePolicy = serde_json::from_value(serde_json::json!({
+            "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": {"name": "p", "namespace": "shop"}, "spec": spec, "status": {"inventory": inventory},
+        }))
+        .expect("a policy");
+        former(&policy, &[])
+            .iter()
+            .map(|entry| format!("{} {}", entry.kind, entry.name))
+            .collect()
+    }
+
+    #[test]
+    fn what_the_spec_names_stays() {
+        let search = serde_json::json!([{"name": "search", "http": {"matches": [{"path": {"value": "/search"}}]}}]);
+        let spec = serde_json::json!({"targetRef": {"name": "web"}, "retry": {}, "routes": search});
+        assert_eq!(
+            given_up(&spec),
+            [
+                "HTTPRoute p-pay",
+                "GRPCRoute p-search",
+                "HTTPRoute p-all",
+                "HTTPLocalRateLimitPolicy p",
+                "Server p",
+                "HTTPRoute r1"
+            ]
+        );
+        let outside = serde_json::json!({"targetRef": {"name": "web", "namespace": "bank"}, "retry": {}});
+        assert!(!given_up(&outside).contains(&"HTTPRoute p-all".to_owned()));
+        let limit = serde_json::json!({"enabled": true, "requestsPerSecond": 1, "serverRef": {"name": "s"}});
+        let limited = given_up(&serde_json::json!({"targetRef": {"name": "web"}, "rateLimit": limit}));
+        assert!(limited.contains(&"Server p".to_owned()));
+        assert!(!limited.contains(&"HTTPLocalRateLimitPolicy p".to_owned()));
+    }
+}
