@@ -92,6 +92,10 @@ fn text(explanation: &Explanation) -> anyhow::Result<String> {
             .map(|route| format!(" ({route})"))
             .unwrap_or_default();
         lines.push(format!("  {}{route}", matches.join(" or ")));
+        if let Some(other) = rule["takenBy"].as_str() {
+            lines.push(format!("    no request: {other} is older, and for the same"));
+            continue;
+        }
         push(&mut lines, "    ", "retry", rule.get("retry"));
         push(&mut lines, "    ", "timeouts", rule.get("timeouts"));
         if rule.get("retry").is_none() && rule.get("timeouts").is_none() {

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde::{Serialize, Serializer};
-use trellis_bindings::gateway::{GROUP, GrpcRoute, HttpRoute, ParentRef, RouteParentStatus};
+use trellis_bindings::gateway::{BackendRef, GROUP, GrpcRoute, HttpRoute, ParentRef, RouteParentStatus};
 
 use crate::{
     PolicyName,
@@ -21,9 +21,11 @@ use crate::{
 
 mod acceptance;
 mod build;
+mod request;
 
 pub use acceptance::{Acceptance, CONTROLLER, accepted};
 pub use build::{Built, Scope, build, kind_of, name_of};
+pub(crate) use request::{Request, taker};
 
 /// Label of the routes that are made for a policy: the policy's name, shortened to 63 characters if it is longer.
 pub const OWNER: &str = "resilience.trellis.dev/policy";
@@ -157,6 +159,30 @@ impl<'a> Route<'a> {
             Self::Http(route) => route.spec.rules.len(),
             Self::Grpc(route) => route.spec.rules.len(),
         }
+    }
+
+    /// Whether some rule sends requests elsewhere than to this Service at this port, or changes them.
+    pub(crate) fn redirects(self, namespace: &str, name: &str, port: u16) -> bool {
+        let own = self.namespace();
+        let here = |backend: &BackendRef| {
+            backend.kind.as_deref().unwrap_or("Service") == "Service"
+                && ["", "core"].contains(&backend.group.as_deref().unwrap_or_default())
+                && backend.namespace.as_deref().unwrap_or(&own) == namespace
+                && backend.name == name
+                && backend.port == Some(port)
+        };
+        self.filters().next().is_some() || !self.backends().all(here)
+    }
+
+    fn backends(self) -> impl Iterator<Item = &'a BackendRef> {
+        let (http, grpc) = match self {
+            Self::Http(route) => (Some(route), None),
+            Self::Grpc(route) => (None, Some(route)),
+        };
+        let http = http.into_iter().flat_map(|route| &route.spec.rules);
+        let grpc = grpc.into_iter().flat_map(|route| &route.spec.rules);
+        let http = http.flat_map(|rule| &rule.backend_refs);
+        http.chain(grpc.flat_map(|rule| &rule.backend_refs))
     }
 
     /// The types of the filters of all its rules and backends, as far as they are read.

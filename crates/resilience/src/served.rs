@@ -9,13 +9,14 @@
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
+use trellis_bindings::{gateway::ParentRef, linkerd::policy::EgressNetwork};
 use trellis_core::Refusal;
 
 use crate::{
     Cluster, Reason,
     annotations::Place,
     effect::{Breaker, LoadBias, Protocol, Retry, Timeouts},
-    route::Route,
+    route::{Acceptance, Request, Route, accepted, taker},
     target::{self, Spoken},
 };
 
@@ -47,14 +48,38 @@ pub(crate) fn served<'a>(
         .collect();
     let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
     routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
-    routes.sort_by_cached_key(|route| {
-        let created = route.meta().creation_timestamp.as_ref().map(|time| time.0);
-        (created.is_none(), created, route.name(), route.namespace())
-    });
+    routes.sort_by_cached_key(|route| order(*route));
     Ok(Served {
         protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
         routes,
     })
+}
+
+/// The routes that Linkerd serves for an EgressNetwork at a port, of either kind.
+pub(crate) fn served_outside<'a>(cluster: &'a Cluster, network: &EgressNetwork, port: u16) -> Vec<Route<'a>> {
+    let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
+    let at = |route: Route<'_>, parent: &ParentRef| {
+        route.is_parent(parent, "EgressNetwork", &namespace, &name) && parent.port.is_none_or(|named| named == port)
+    };
+    let mut routes: Vec<Route<'a>> = cluster
+        .routes()
+        .filter(|route| cluster.gateway.seen(route.place(), &cluster.mesh) && route.namespace() == namespace)
+        .filter(|route| route.convertible().is_ok())
+        .filter(|route| {
+            let mut parents = route.parents().iter().filter(|parent| at(*route, parent));
+            parents.any(|parent| accepted(route.verdicts(), parent, &namespace) == Acceptance::Accepted)
+        })
+        .collect();
+    let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
+    routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
+    routes.sort_by_cached_key(|route| order(*route));
+    routes
+}
+
+/// Linkerd's order of routes: the older one goes first.
+pub(crate) fn order(route: Route<'_>) -> impl Ord + use<> {
+    let created = route.meta().creation_timestamp.as_ref().map(|time| time.0);
+    (created.is_none(), created, route.name(), route.namespace())
 }
 
 /// Whether clients of this namespace follow no profile for the Service: their own, or else the Service's.
@@ -142,6 +167,67 @@ pub(crate) fn serves(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal>
             .refuse("there is none of the Services that the route is attached to")
             .hint("create the Service, or correct parentRefs")
     }))
+}
+
+/// Whether some request takes a route of somebody else: [`serves`], and not all of its matches are those of older routes.
+pub(crate) fn acts(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal> {
+    serves(cluster, route)?;
+    let client = route.namespace();
+    let mut rival = None;
+    let mut lists = Vec::new();
+    for service in &cluster.services {
+        let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let ports = ports.filter_map(|port| u16::try_from(port.port).ok());
+        let ports = ports.filter(|port| route.attached(&namespace, &name, *port));
+        lists.extend(ports.filter_map(|port| served(cluster, service, port, &client).ok().map(|served| served.routes)));
+    }
+    for network in &cluster.egress_networks {
+        let ports = route.parents().iter().filter_map(|parent| parent.port);
+        lists.extend(ports.map(|port| served_outside(cluster, network, port)));
+    }
+    for routes in lists {
+        let Some(place) = routes.iter().position(|other| other.full_name() == route.full_name()) else {
+            continue;
+        };
+        match unreached(&routes, place, None) {
+            None => return Ok(()),
+            Some(other) => rival = rival.or(Some(other)),
+        }
+    }
+    match rival {
+        Some(rival) => Err(outrun(&route.full_name().to_string(), rival)),
+        None => Ok(()),
+    }
+}
+
+/// The route that takes the requests of another one's rule, or of all its rules, if it takes all of them: of equal
+/// matches the first in Linkerd's order counts.
+pub(crate) fn unreached<'a>(routes: &[Route<'a>], place: usize, rule: Option<usize>) -> Option<Route<'a>> {
+    let requests: Vec<_> = routes.iter().map(|route| Request::of(*route)).collect();
+    let mut first = None;
+    for (index, wanted) in requests.get(place)?.iter().enumerate() {
+        for request in wanted.iter().filter(|_| rule.is_none_or(|rule| rule == index)) {
+            let by = taker(&requests, request)?;
+            if by == (place, index) {
+                return None;
+            }
+            first = first.or(Some(by.0));
+        }
+    }
+    routes.get(first?).copied()
+}
+
+/// Requests go to somebody else's route.
+pub(crate) fn outrun(what: &str, rival: Route<'_>) -> Refusal {
+    let by = rival.owner().map(|owner| format!("policy {owner}, by "));
+    Reason::RouteConflicted
+        .refuse(format!(
+            "{what} is for the same requests as an older route, which Linkerd follows: {}{}",
+            by.unwrap_or_default(),
+            rival.full_name()
+        ))
+        .hint("name other requests, or say it where the older route comes from")
 }
 
 fn at_port(cluster: &Cluster, service: &Service, port: u16, client: &str, route: Route<'_>) -> Result<(), Refusal> {

@@ -2,6 +2,10 @@
 
 #[path = "targets/outside.rs"]
 mod outside;
+#[path = "targets/rest.rs"]
+mod rest;
+#[path = "targets/rivals.rs"]
+mod rivals;
 #[path = "targets/routes.rs"]
 mod routes;
 #[path = "targets/stage.rs"]

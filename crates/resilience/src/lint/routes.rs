@@ -1,5 +1,9 @@
 //! Routes that Linkerd does not attach, does not accept, drops, or reads in part.
 
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
 use trellis_bindings::gateway::GROUP;
 
 use super::{
@@ -9,9 +13,13 @@ use super::{
 use crate::{
     Cluster,
     route::{Acceptance, Route, Unconvertible, accepted},
+    served::{self, route_retry, rule_timeouts},
 };
 
 pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
+    for service in &cluster.services {
+        unreached(cluster, service, findings);
+    }
     for route in cluster.routes() {
         let object = route.full_name().to_string();
         parents(cluster, route, &object, findings);
@@ -49,6 +57,41 @@ pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
                         "timeouts.request",
                         "Linkerd reads only a whole number with one unit here",
                     );
+                }
+            }
+        }
+    }
+}
+
+/// Rules of routes to this Service that no request takes.
+fn unreached(cluster: &Cluster, service: &Service, findings: &mut Vec<Finding>) {
+    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
+        let attached = cluster.routes().filter(|route| route.attached(&namespace, &name, port));
+        // Clients elsewhere follow what those of the Service's namespace do.
+        let clients: BTreeSet<String> = attached.map(Route::namespace).chain([namespace.clone()]).collect();
+        for client in clients {
+            let Ok(served) = served::served(cluster, service, port, &client) else {
+                continue;
+            };
+            for (place, route) in served.routes.iter().enumerate() {
+                // What sets nothing loses nothing; and others' clients are told about their own routes only.
+                let sets = route_retry(*route).is_some()
+                    || rule_timeouts(*route, cluster).iter().any(|(own, _)| !own.is_empty());
+                if (route.owner().is_some() && !sets) || (client != namespace && route.namespace() == namespace) {
+                    continue;
+                }
+                for index in 0..route.rules() {
+                    let Some(other) = served::unreached(&served.routes, place, Some(index)) else {
+                        continue;
+                    };
+                    let message = format!(
+                        "no request at port {port} of Service {namespace}/{name} takes spec.rules[{index}]: {} is older, and for the same",
+                        other.full_name()
+                    );
+                    let finding = Finding::new(Warning, Rule::UnreachedRule, &route.full_name().to_string(), message);
+                    findings.push(finding.hint("make the matches differ, or remove one of the rules"));
                 }
             }
         }

@@ -19,6 +19,14 @@ fn a_path_gets_a_route_and_the_rest_another() {
         json!([
             {
                 "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+                "metadata": {"name": "p-rest", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"}},
+                "spec": {
+                    "parentRefs": parent,
+                    "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}],
+                },
+            },
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
                 "metadata": {
                     "name": "p-search", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"},
                     "annotations": {"retry.linkerd.io/http": "5xx", "retry.linkerd.io/limit": "3"},
@@ -26,14 +34,6 @@ fn a_path_gets_a_route_and_the_rest_another() {
                 "spec": {
                     "parentRefs": parent,
                     "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/search"}, "method": "GET"}]}],
-                },
-            },
-            {
-                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-                "metadata": {"name": "p-rest", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"}},
-                "spec": {
-                    "parentRefs": parent,
-                    "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}],
                 },
             },
         ])
@@ -61,16 +61,16 @@ fn a_grpc_policy_makes_grpc_routes() {
         json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "retry": {"retryableGrpcCodes": "unavailable"}});
     let found = done(&cluster("2.20"), &spec);
     let routes = serde_json::to_value(&found.targets[0].routes).unwrap();
-    assert_eq!(routes[0]["kind"], "GRPCRoute");
+    assert_eq!(routes[1]["kind"], "GRPCRoute");
     assert_eq!(
-        routes[0]["metadata"]["annotations"],
+        routes[1]["metadata"]["annotations"],
         json!({"retry.linkerd.io/grpc": "unavailable", "retry.linkerd.io/limit": "3"})
     );
     assert_eq!(
-        routes[0]["spec"]["rules"],
+        routes[1]["spec"]["rules"],
         json!([{"matches": [{"method": {"type": "Exact", "service": "shop.v1.Carts"}}]}])
     );
-    assert_eq!(routes[1]["spec"]["rules"], json!([{}]));
+    assert_eq!(routes[0]["spec"]["rules"], json!([{}]));
 }
 
 /// Clients of one namespace: a route there, that points to the Service of the other.
