@@ -26,7 +26,7 @@ use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute, ParentRef},
     linkerd::{
         ServiceProfile,
-        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, LinkerdHttpRoute, Server},
     },
 };
 use trellis_core::Refusal;
@@ -96,6 +96,7 @@ impl Reconcile for Resilience {
         ),
         Permission::on("policy.linkerd.io", "httplocalratelimitpolicies", ROUTE),
         Permission::on("policy.linkerd.io", "servers", ROUTE),
+        Permission::on("policy.linkerd.io", "httproutes", READ),
         Permission::on("linkerd.io", "serviceprofiles", READ),
         Permission::on("", "configmaps", READ)
             .named(&["linkerd-config"])
@@ -108,6 +109,7 @@ impl Reconcile for Resilience {
                 "egressnetworks.policy.linkerd.io",
                 "httplocalratelimitpolicies.policy.linkerd.io",
                 "servers.policy.linkerd.io",
+                "httproutes.policy.linkerd.io",
             ])
             .at(Place::Cluster),
     ];
@@ -121,6 +123,9 @@ impl Reconcile for Resilience {
             .all::<Service>()
             .all_if_served_about::<HttpRoute>(|route| parents(&route.spec.parent_refs, route.namespace().as_deref()))
             .all_if_served_about::<GrpcRoute>(|route| parents(&route.spec.parent_refs, route.namespace().as_deref()))
+            .all_if_served_about::<LinkerdHttpRoute>(|route| {
+                parents(&route.spec.parent_refs, route.namespace().as_deref())
+            })
             .all_if_served::<EgressNetwork>()
             .all_if_served::<ServiceProfile>()
             .all_if_served::<Server>()

@@ -15,7 +15,7 @@ use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
     linkerd::{
         ServiceProfile,
-        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, LinkerdHttpRoute, Server},
     },
 };
 
@@ -34,6 +34,8 @@ pub struct Cluster {
     pub http_routes: Vec<HttpRoute>,
     /// Routes for gRPC.
     pub grpc_routes: Vec<GrpcRoute>,
+    /// Linkerd's own routes for HTTP, which every version reads.
+    pub linkerd_routes: Vec<LinkerdHttpRoute>,
     /// Legacy profiles.
     pub profiles: Vec<ServiceProfile>,
     /// Destinations outside the cluster.
@@ -88,6 +90,7 @@ impl Cluster {
             services: Vec::new(),
             http_routes: Vec::new(),
             grpc_routes: Vec::new(),
+            linkerd_routes: Vec::new(),
             profiles: Vec::new(),
             egress_networks: Vec::new(),
             servers: Vec::new(),
@@ -123,7 +126,14 @@ impl Cluster {
     /// All routes, in the order of the lists.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         let http = self.http_routes.iter().map(Route::Http);
+        let http = http.chain(self.linkerd_routes.iter().map(Route::Linkerd));
         http.chain(self.grpc_routes.iter().map(Route::Grpc))
+    }
+
+    /// Whether Linkerd reads the route in a version that is served.
+    #[must_use]
+    pub fn sees(&self, route: Route<'_>) -> bool {
+        matches!(route, Route::Linkerd(_)) || self.gateway.seen(route.place(), &self.mesh)
     }
 
     /// The profiles that bear the name of this Service.

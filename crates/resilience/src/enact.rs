@@ -142,6 +142,7 @@ fn targets(policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Vec<Enacted>,
                 (route.place() == Place::GrpcRoute) == (target.kind == TargetKind::GrpcRoute)
                     && route.namespace() == own
                     && route.name() == target.name
+                    && !matches!(route, crate::route::Route::Linkerd(_))
             };
             let route = cluster
                 .routes()

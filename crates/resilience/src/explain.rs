@@ -164,7 +164,7 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
             continue;
         }
         let route_name: RouteName = route.full_name();
-        if !cluster.gateway.seen(route.place(), &cluster.mesh) {
+        if !cluster.sees(route) {
             notes.push(format!(
                 "{route_name} is of a version that Linkerd {version} does not read"
             ));

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Any route for gRPC makes the port serve gRPC only, unless the port says that it speaks HTTP/1.
-//! `TLSRoute`, `TCPRoute` and `HTTPRoute` of `policy.linkerd.io` are not looked at.
+//! Linkerd's own `HTTPRoute` counts like that of the Gateway API. `TLSRoute` and `TCPRoute` are not looked at.
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
@@ -40,7 +40,7 @@ pub(crate) fn served<'a>(
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
     let mut routes: Vec<Route<'a>> = cluster
         .routes()
-        .filter(|route| cluster.gateway.seen(route.place(), &cluster.mesh))
+        .filter(|route| cluster.sees(*route))
         .filter(|route| route.place() == Place::HttpRoute || spoken != Spoken::Http1)
         .filter(|route| [namespace.as_str(), client].contains(&route.namespace().as_str()))
         .filter(|route| route.attached(&namespace, &name, port) && route.accepted(&namespace, &name, port))
@@ -63,7 +63,7 @@ pub(crate) fn served_outside<'a>(cluster: &'a Cluster, network: &EgressNetwork, 
     };
     let mut routes: Vec<Route<'a>> = cluster
         .routes()
-        .filter(|route| cluster.gateway.seen(route.place(), &cluster.mesh) && route.namespace() == namespace)
+        .filter(|route| cluster.sees(*route) && route.namespace() == namespace)
         .filter(|route| route.convertible().is_ok())
         .filter(|route| {
             let mut parents = route.parents().iter().filter(|parent| at(*route, parent));
@@ -282,20 +282,25 @@ pub(crate) fn spoken(cluster: &Cluster, service: &Service, port: u16) -> Result<
 }
 
 /// The timeouts of each rule of a route, before those of the Service come in: annotations, and below them the field
-/// `timeouts.request` of HTTP rules, which Linkerd reads since 2.20, in its own grammar.
+/// `timeouts.request` of HTTP rules. Linkerd reads that of the Gateway API since 2.20, in its own grammar, and that of
+/// its own routes in every version, in Go's.
 pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeouts, bool)> {
     let annotated = Timeouts::read(route.annotations()).unwrap_or_default();
     match route {
         Route::Grpc(route) => vec![(annotated, false); route.spec.rules.len()],
-        Route::Http(route) => route
-            .spec
-            .rules
+        Route::Http(_) | Route::Linkerd(_) => route
+            .http_rules()
             .iter()
             .map(|rule| {
                 let field = rule.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_deref());
+                let read = |text: &str| match route {
+                    Route::Linkerd(_) => crate::migrate::go_milliseconds(text),
+                    _ if cluster.mesh.version.at_least(2, 20) => crate::duration::linkerd(text),
+                    _ => None,
+                };
                 let request = field
-                    .filter(|_| cluster.mesh.version.at_least(2, 20) && annotated.request.is_none())
-                    .and_then(crate::duration::linkerd)
+                    .filter(|_| annotated.request.is_none())
+                    .and_then(read)
                     .filter(|request| *request != 0);
                 let mut timeouts = annotated;
                 timeouts.request = annotated.request.or(request);
@@ -305,11 +310,22 @@ pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeout
     }
 }
 
+/// The same for those rules of a route that some request takes.
+pub(crate) fn reached_timeouts(routes: &[Route<'_>], place: usize, cluster: &Cluster) -> Vec<(Timeouts, bool)> {
+    let all = routes.get(place).map(|route| rule_timeouts(*route, cluster));
+    let rules = all.into_iter().flatten().enumerate();
+    let reached = |index: usize| unreached(routes, place, Some(index)).is_none();
+    rules
+        .filter(|(index, _)| reached(*index))
+        .map(|(_, rule)| rule)
+        .collect()
+}
+
 /// The retries of all rules of a route, before those of the Service come in. A limit of 0 alone, and statuses of the
 /// other protocol alone, are none.
 pub(crate) fn route_retry(route: Route<'_>) -> Option<Retry> {
     let protocol = match route {
-        Route::Http(_) => Protocol::Http,
+        Route::Http(_) | Route::Linkerd(_) => Protocol::Http,
         Route::Grpc(_) => Protocol::Grpc,
     };
     Retry::read(route.annotations(), protocol).unwrap_or_default()

@@ -1,5 +1,7 @@
 //! What a policy does at each kind of target, row by row.
 
+#[path = "targets/linkerds.rs"]
+mod linkerds;
 #[path = "targets/outside.rs"]
 mod outside;
 #[path = "targets/rest.rs"]

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
-use trellis_bindings::gateway::GROUP;
 
 use super::{
     Finding, Rule,
@@ -114,14 +113,15 @@ fn parents(cluster: &Cluster, route: Route<'_>, object: &str, findings: &mut Vec
     for (index, parent) in route.parents().iter().enumerate() {
         let to = parent.namespace.as_deref().unwrap_or(&namespace);
         let service = parent.kind.as_deref() == Some("Service");
-        if service && parent.group.as_deref() == Some(GROUP) {
+        if service && parent.group.as_deref() == Some(route.default_group()) {
             findings.push(
                 Finding::new(
                     Error,
                     Rule::InertParent,
                     object,
                     format!(
-                        "spec.parentRefs[{index}] has group {GROUP}, which the API server fills in; Linkerd ignores it"
+                        "spec.parentRefs[{index}] has group {}, which the API server fills in; Linkerd ignores it",
+                        route.default_group()
                     ),
                 )
                 .hint("write group: \"\" for a Service"),
@@ -131,7 +131,7 @@ fn parents(cluster: &Cluster, route: Route<'_>, object: &str, findings: &mut Vec
         if !service || !route.is_parent(parent, "Service", to, &parent.name) {
             continue;
         }
-        if !cluster.gateway.seen(route.place(), &cluster.mesh) {
+        if !cluster.sees(route) {
             let message = format!(
                 "Linkerd {} does not read the version that is served",
                 cluster.mesh.version

@@ -31,31 +31,15 @@ enum Path {
 impl Request {
     /// The requests of each rule of a route, match by match. A rule without matches has one, for every request.
     pub(crate) fn of(route: Route<'_>) -> Vec<Vec<Self>> {
-        let or_all = |requests: Vec<Self>, all: &dyn Fn() -> Self| {
-            if requests.is_empty() { vec![all()] } else { requests }
-        };
-        match route {
-            Route::Http(route) => {
-                let rules = route.spec.rules.iter();
-                rules
-                    .map(|rule| {
-                        or_all(rule.matches.iter().map(Self::http).collect(), &|| {
-                            Self::http(&HttpRouteMatch::default())
-                        })
-                    })
-                    .collect()
-            }
-            Route::Grpc(route) => {
-                let rules = route.spec.rules.iter();
-                rules
-                    .map(|rule| {
-                        or_all(rule.matches.iter().map(Self::grpc).collect(), &|| {
-                            Self::grpc(&GrpcRouteMatch::default())
-                        })
-                    })
-                    .collect()
-            }
-        }
+        let http = route.http_rules().iter().map(|rule| match rule.matches.as_slice() {
+            [] => vec![Self::http(&HttpRouteMatch::default())],
+            matches => matches.iter().map(Self::http).collect(),
+        });
+        let grpc = route.grpc_rules().iter().map(|rule| match rule.matches.as_slice() {
+            [] => vec![Self::grpc(&GrpcRouteMatch::default())],
+            matches => matches.iter().map(Self::grpc).collect(),
+        });
+        http.chain(grpc).collect()
     }
 
     fn http(wanted: &HttpRouteMatch) -> Self {
