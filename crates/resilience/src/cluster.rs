@@ -78,6 +78,33 @@ impl Gateway {
             Place::Service | Place::EgressNetwork => true,
         }
     }
+
+    /// The versions of a route of this place, when it is served but not as `v1`, in which it is read and written here.
+    #[must_use]
+    pub fn only(&self, place: Place) -> Option<String> {
+        let versions = match place {
+            Place::HttpRoute => &self.http,
+            Place::GrpcRoute => &self.grpc,
+            Place::Service | Place::EgressNetwork => return None,
+        };
+        let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+        (!versions.is_empty() && !versions.contains(&"v1")).then(|| versions.join(", "))
+    }
+
+    /// What Linkerd follows and nobody here looks at, one sentence for each kind of route.
+    pub(crate) fn overlooked(&self, mesh: &Mesh) -> Vec<String> {
+        let places = [Place::HttpRoute, Place::GrpcRoute].into_iter();
+        let followed = places.filter(|place| self.seen(*place, mesh));
+        followed
+            .filter_map(|place| {
+                let versions = self.only(place)?;
+                Some(format!(
+                    "each {place} is served as {versions} only, which Linkerd follows and Trellis does not look at: \
+                     what such a route sets for its requests counts instead"
+                ))
+            })
+            .collect()
+    }
 }
 
 impl Cluster {

@@ -34,7 +34,7 @@ pub enum Reason {
     RouteConflicted,
     /// The route is not attached to a Service, or has a part that makes Linkerd drop it.
     RouteNotConvertible,
-    /// The kinds of the Gateway API that this policy needs are not served by the cluster.
+    /// The kinds of the Gateway API that this policy needs are not served by the cluster, or not as `v1`.
     GatewayApiMissing,
     /// gRPC statuses are retried only where a `GRPCRoute` is attached to the Service; none is.
     GrpcNeedsGRPCRoute,

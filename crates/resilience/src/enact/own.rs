@@ -125,6 +125,9 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
     if !cluster.gateway.seen(place, &cluster.mesh) {
         return enacted.all_inert(policy, &unseen(place, cluster));
     }
+    if let Some(versions) = cluster.gateway.only(place) {
+        return enacted.all_inert(policy, &other_versions(place, &versions));
+    }
     if let Err(refusal) = parent.uncontested(policy, cluster, &mut enacted.notes) {
         return enacted.all_inert(policy, &refusal);
     }
@@ -212,6 +215,9 @@ pub(super) fn unseen(place: Place, cluster: &Cluster) -> Refusal {
         _ => !cluster.gateway.http.is_empty(),
     };
     let version = &cluster.mesh.version;
+    if let Some(versions) = cluster.gateway.only(place).filter(|_| version.at_least(2, 18)) {
+        return other_versions(place, &versions);
+    }
     if installed {
         return Reason::FeatureNotInVersion
             .refuse(format!(
@@ -222,6 +228,18 @@ pub(super) fn unseen(place: Place, cluster: &Cluster) -> Refusal {
     Reason::GatewayApiMissing
         .refuse(format!("the cluster has no {place}"))
         .hint("install the Gateway API, 1.1 or newer, and restart Linkerd's policy controller")
+}
+
+/// The kind is there, but not as `v1`.
+pub(super) fn other_versions(place: Place, versions: &str) -> Refusal {
+    Reason::GatewayApiMissing
+        .refuse(format!(
+            "the cluster serves {place} only as {versions}, and a policy reads and writes it as v1"
+        ))
+        .hint(
+            "install the Gateway API 1.1, which serves v1 beside the versions of older Linkerds (they bring 0.7: \
+             enableHttpRoutes=false leaves it out), and restart Linkerd's policy controller",
+        )
 }
 
 impl<'a> Parent<'a> {

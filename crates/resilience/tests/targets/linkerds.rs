@@ -1,5 +1,7 @@
 //! Linkerd's own `HTTPRoute`, of `policy.linkerd.io`: served like that of the Gateway API (facts, section 5).
 
+#![expect(clippy::indexing_slicing, reason = "helpers of tests fail by panicking, like tests")]
+
 use rstest::rstest;
 use serde_json::{Value, json};
 use trellis_api::Section;
