@@ -7,6 +7,8 @@
 //! Any route for gRPC makes the port serve gRPC only, unless the port says that it speaks HTTP/1.
 //! Linkerd's own `HTTPRoute` counts like that of the Gateway API. `TLSRoute` and `TCPRoute` are not looked at.
 
+use std::collections::HashMap;
+
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 use trellis_bindings::{gateway::ParentRef, linkerd::policy::EgressNetwork};
@@ -16,7 +18,7 @@ use crate::{
     Cluster, Reason,
     annotations::Place,
     effect::{Breaker, LoadBias, Protocol, Retry, Timeouts},
-    route::{Acceptance, Request, Route, accepted, taker},
+    route::{Acceptance, Request, Route, accepted},
     target::{self, Spoken},
 };
 
@@ -187,13 +189,12 @@ pub(crate) fn acts(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal> {
         lists.extend(ports.map(|port| served_outside(cluster, network, port)));
     }
     for routes in lists {
-        let Some(place) = routes.iter().position(|other| other.full_name() == route.full_name()) else {
-            continue;
-        };
-        match unreached(&routes, place, None) {
-            None => return Ok(()),
-            Some(other) => rival = rival.or(Some(other)),
-        }
+        let takers = routes.iter().zip(takers(&routes));
+        let mut own = takers.filter(|(other, _)| other.full_name() == route.full_name());
+        let Some((_, rules)) = own.next() else { continue };
+        let taken: Option<Vec<Route<'_>>> = rules.into_iter().collect();
+        let Some(by) = taken else { return Ok(()) };
+        rival = rival.or(by.first().copied());
     }
     match rival {
         Some(rival) => Err(outrun(&route.full_name().to_string(), rival)),
@@ -201,21 +202,23 @@ pub(crate) fn acts(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal> {
     }
 }
 
-/// The route that takes the requests of another one's rule, or of all its rules, if it takes all of them: of equal
-/// matches the first in Linkerd's order counts.
-pub(crate) fn unreached<'a>(routes: &[Route<'a>], place: usize, rule: Option<usize>) -> Option<Route<'a>> {
-    let requests: Vec<_> = routes.iter().map(|route| Request::of(*route)).collect();
-    let mut first = None;
-    for (index, wanted) in requests.get(place)?.iter().enumerate() {
-        for request in wanted.iter().filter(|_| rule.is_none_or(|rule| rule == index)) {
-            let by = taker(&requests, request)?;
-            if by == (place, index) {
-                return None;
+/// For each rule of each route, in Linkerd's order, the route that takes all of its requests: of equal matches the first
+/// counts. None: some request takes the rule.
+pub(crate) fn takers<'a>(routes: &[Route<'a>]) -> Vec<Vec<Option<Route<'a>>>> {
+    let mut first: HashMap<Request, Route<'a>> = HashMap::new();
+    let mut takers = Vec::new();
+    for route in routes {
+        let mut rules = Vec::new();
+        for requests in Request::of(*route) {
+            let taken: Option<Vec<Route<'a>>> = requests.iter().map(|request| first.get(request).copied()).collect();
+            rules.push(taken.and_then(|by| by.first().copied()));
+            for request in requests {
+                first.entry(request).or_insert(*route);
             }
-            first = first.or(Some(by.0));
         }
+        takers.push(rules);
     }
-    routes.get(first?).copied()
+    takers
 }
 
 /// Requests go to somebody else's route.
@@ -310,15 +313,16 @@ pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeout
     }
 }
 
-/// The same for those rules of a route that some request takes.
-pub(crate) fn reached_timeouts(routes: &[Route<'_>], place: usize, cluster: &Cluster) -> Vec<(Timeouts, bool)> {
-    let all = routes.get(place).map(|route| rule_timeouts(*route, cluster));
-    let rules = all.into_iter().flatten().enumerate();
-    let reached = |index: usize| unreached(routes, place, Some(index)).is_none();
-    rules
-        .filter(|(index, _)| reached(*index))
-        .map(|(_, rule)| rule)
-        .collect()
+/// The same for those rules of each route that some request takes.
+pub(crate) fn reached_timeouts(routes: &[Route<'_>], cluster: &Cluster) -> Vec<Vec<(Timeouts, bool)>> {
+    let reached = |(route, takers): (&Route<'_>, Vec<Option<Route<'_>>>)| {
+        let rules = rule_timeouts(*route, cluster).into_iter().zip(takers);
+        rules
+            .filter(|(_, taker)| taker.is_none())
+            .map(|(rule, _)| rule)
+            .collect()
+    };
+    routes.iter().zip(takers(routes)).map(reached).collect()
 }
 
 /// The retries of all rules of a route, before those of the Service come in. A limit of 0 alone, and statuses of the

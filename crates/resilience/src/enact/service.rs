@@ -101,8 +101,7 @@ fn routes(enacted: &mut Enacted, policy: &ResiliencePolicy, acting: &[Served<'_>
     for served in acting {
         let mut inherits = served.routes.is_empty();
         timed |= served.routes.is_empty();
-        for (place, route) in served.routes.iter().enumerate() {
-            let rules = reached_timeouts(&served.routes, place, cluster);
+        for (route, rules) in served.routes.iter().zip(reached_timeouts(&served.routes, cluster)) {
             if rules.is_empty() {
                 continue;
             }

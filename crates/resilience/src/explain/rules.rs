@@ -63,17 +63,18 @@ pub(super) fn rules(cluster: &Cluster, service: &Service, served: &Served<'_>) -
         }];
     }
     let mut rules = Vec::new();
-    for (place, route) in served.routes.iter().enumerate() {
+    for (route, takers) in served.routes.iter().zip(served::takers(&served.routes)) {
         let own_retry = route_retry(*route).map(|values| From {
             values,
             origins: origin::of_route(cluster, *route, retry_fields(served.protocol)),
         });
-        for (index, (own, from_field)) in rule_timeouts(*route, cluster).into_iter().enumerate() {
+        let timed_rules = rule_timeouts(*route, cluster).into_iter().zip(takers);
+        for (index, ((own, from_field), taker)) in timed_rules.enumerate() {
             rules.push(Rule {
                 route: Some(route.full_name()),
                 index,
                 matches: text::matches(*route, index),
-                taken_by: served::unreached(&served.routes, place, Some(index)).map(Route::full_name),
+                taken_by: taker.map(Route::full_name),
                 retry: own_retry.clone().or_else(|| retry.clone()),
                 timeouts: if own.is_empty() {
                     timeouts.clone()

@@ -74,17 +74,15 @@ fn unreached(cluster: &Cluster, service: &Service, findings: &mut Vec<Finding>) 
             let Ok(served) = served::served(cluster, service, port, &client) else {
                 continue;
             };
-            for (place, route) in served.routes.iter().enumerate() {
+            for (route, takers) in served.routes.iter().zip(served::takers(&served.routes)) {
                 // What sets nothing loses nothing; and others' clients are told about their own routes only.
                 let sets = route_retry(*route).is_some()
                     || rule_timeouts(*route, cluster).iter().any(|(own, _)| !own.is_empty());
                 if (route.owner().is_some() && !sets) || (client != namespace && route.namespace() == namespace) {
                     continue;
                 }
-                for index in 0..route.rules() {
-                    let Some(other) = served::unreached(&served.routes, place, Some(index)) else {
-                        continue;
-                    };
+                for (index, taker) in takers.into_iter().enumerate() {
+                    let Some(other) = taker else { continue };
                     let message = format!(
                         "no request at port {port} of Service {namespace}/{name} takes spec.rules[{index}]: {} is older, and for the same",
                         other.full_name()

@@ -10,7 +10,7 @@ use trellis_bindings::gateway::{GrpcRouteMatch, HeaderMatch, HttpRouteMatch};
 use super::Route;
 
 /// The requests of one match.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
     path: Path,
     /// Of HTTP; `None`: any.
@@ -19,7 +19,7 @@ pub(crate) struct Request {
     parameters: BTreeSet<(String, bool, String)>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Path {
     Prefix(String),
     Exact(String),
@@ -115,15 +115,6 @@ fn equations(wanted: &[HeaderMatch]) -> BTreeSet<(String, bool, String)> {
         (wanted.name.to_lowercase(), expression, wanted.value.clone())
     };
     wanted.iter().map(equation).collect()
-}
-
-/// The rule that gets the requests of a match, as the places of the route and of the rule: of equal matches the first
-/// in Linkerd's order.
-pub(crate) fn taker(routes: &[Vec<Vec<Request>>], wanted: &Request) -> Option<(usize, usize)> {
-    routes.iter().enumerate().find_map(|(route, rules)| {
-        let rule = rules.iter().position(|requests| requests.contains(wanted))?;
-        Some((route, rule))
-    })
 }
 
 #[cfg(test)]
