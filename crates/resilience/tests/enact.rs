@@ -270,6 +270,19 @@ proptest! {
         prop_assert_eq!(rules, modelled);
     }
 
+    /// Whoever had every request answered has it still: no policy makes 404s.
+    #[test]
+    fn no_request_is_refused_for_a_policy(cluster in cluster(), client in select(vec!["shop", "other", "third"])) {
+        let (after, _) = settled(&cluster);
+        for port in [80, 81, 3306] {
+            let told = |cluster| explain(cluster, "shop", "web", port, client).unwrap();
+            let (was, is) = (told(&cluster), told(&after));
+            let every = |text: &String| text == "every request";
+            let answered = !is.others_refused || is.rules.iter().any(|rule| rule.matches.iter().any(every));
+            prop_assert!(was.inert.is_some() || was.others_refused || answered, "{is:#?}");
+        }
+    }
+
     /// P13: nobody else's annotations and routes change.
     #[test]
     fn what_others_wrote_stays(cluster in cluster()) {
