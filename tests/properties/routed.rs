@@ -97,7 +97,14 @@ async fn again(cell: &mut Cell<'_>) {
         at_rest(&cell.namespaces, all)?;
         let mut policies = all.iter().flat_map(|now| now.policies.values());
         let pending = policies.find(|policy| condition(policy, "Ready").is_some_and(|it| it.reason == "RoutePending"));
-        pending.map_or(Ok(()), |policy| Err(format!("{} is pending", policy.name_any())))
+        if let Some(policy) = pending {
+            return Err(format!("{} is pending", policy.name_any()));
+        }
+        // What it says of routes of users decides which of ours are needed.
+        let mut routes = all.iter().flat_map(|now| now.routes.values());
+        let silent = |route: &&DynamicObject| route.data.pointer("/status/parents/0/conditions").is_none();
+        let silent = routes.find(silent);
+        silent.map_or(Ok(()), |route| Err(format!("nothing is said of {}", route.name_any())))
     };
     cell.chronicle.until_all(&cell.namespaces, SOON, said).await;
     // The last step may not have been looked at yet when the statuses happen to be true already.
