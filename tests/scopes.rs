@@ -37,5 +37,18 @@ static PLANE: Shared = Shared::new(|plane| {
         plane.apply(&trellis_bindings::linkerd::policy::crds()).await
     })
 });
+/// A plane with the Gateway API as Linkerd 2.16 brings it: `HTTPRoute` as `v1beta1` only.
+static BETA: Shared = Shared::new(|plane| {
+    Box::pin(async move {
+        trellis_tests::install(plane.clone()).await?;
+        let mut crds = trellis_bindings::gateway::crds()?;
+        crds.truncate(1);
+        for crd in &mut crds {
+            crd.spec.versions.retain(|version| version.name == "v1beta1");
+            crd.spec.versions.iter_mut().for_each(|version| version.storage = true);
+        }
+        plane.apply(&crds).await
+    })
+});
 /// A plane without the Gateway API.
 static BARE: Shared = trellis_tests::operator_plane();

@@ -58,6 +58,25 @@ async fn an_egress_network_carries_a_policy() {
     spec["targetRef"]["port"] = json!(443);
     site.policy("paths", spec).await;
     site.until("paths", "Applied").await;
+    // A network that denies would be opened by a route for all other requests.
+    let traffic = |policy: &str| json!({ "spec": { "trafficPolicy": policy } });
+    site.namespace
+        .merge::<EgressNetwork>("out", traffic("Deny"))
+        .await
+        .unwrap();
+    site.namespace.gone::<HttpRoute>("paths-rest").await;
+    let said =
+        |policy: &trellis_api::ResiliencePolicy| ready(policy).1 == "Applied" && ready(policy).2.contains("admits");
+    site.namespace.until("paths", "says what it admits", said).await;
+    assert!(site.namespace.get::<HttpRoute>("paths-pay").await.is_ok());
+    site.namespace
+        .merge::<EgressNetwork>("out", traffic("Allow"))
+        .await
+        .unwrap();
+    site.namespace
+        .until("paths-rest", "there again", |_: &HttpRoute| true)
+        .await;
+    site.until("paths", "Applied").await;
     let pay = route(&site.namespace, "HTTPRoute", "paths-pay").await.unwrap();
     let parent = json!({ "group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "out", "port": 443 });
     assert_eq!(pay["spec"]["parentRefs"], json!([parent]));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    BARE,
+    BARE, BETA,
     site::{Site, not_ready, ready, route},
 };
 
@@ -99,5 +99,31 @@ async fn the_gateway_api_may_come_later() {
     plane.apply(&trellis_bindings::gateway::crds().unwrap()).await.unwrap();
     site.until("paths", "Applied").await;
     assert!(route(&site.namespace, "HTTPRoute", "paths-carts").await.is_some());
+    site.finish().await;
+}
+
+/// Linkerd 2.16 with the Gateway API that it brings: routes cannot be made, and the policy says what to install; that
+/// users' routes are not looked at is said, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_of_v1beta1_only_are_said_to_be_too_old() {
+    let site = Site::on(&BETA, "beta", "2.16").await;
+    site.service("web").await;
+    let paths = json!([{ "name": "carts", "http": { "matches": [{ "path": { "value": "/carts" } }] } }]);
+    let paths = json!({ "targetRef": { "name": "web" }, "routes": paths, "timeout": { "requestTimeout": "1s" } });
+    site.policy("paths", paths).await;
+    let policy = site.until("paths", "GatewayApiMissing").await;
+    not_ready(&policy, "GatewayApiMissing");
+    assert!(ready(&policy).2.contains("v1beta1"), "{}", ready(&policy).2);
+    let whole = json!({ "targetRef": { "name": "web" }, "retry": { "maxAttempts": 2 } });
+    site.policy("whole", whole).await;
+    let policy = site.until("whole", "Applied").await;
+    assert!(ready(&policy).2.contains("v1beta1 only"), "{}", ready(&policy).2);
+    site.carries("web", &RETRIES).await;
+    // Newer definitions serve both.
+    let plane = site.namespace.plane();
+    plane.apply(&trellis_bindings::gateway::crds().unwrap()).await.unwrap();
+    site.until("paths", "Applied").await;
+    site.remove("paths").await;
+    site.remove("whole").await;
     site.finish().await;
 }

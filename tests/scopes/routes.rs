@@ -6,6 +6,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use trellis_api::ResiliencePolicy;
 use trellis_bindings::gateway::{GrpcRoute, HttpRoute};
+use trellis_testkit::audit::Event;
 
 use crate::{
     site::{NO, Site, linkerds, not_ready, owned, ready, route},
@@ -104,6 +105,17 @@ async fn http_routes_are_ready_when_linkerd_says_so() {
     for name in ["web-orders", "web-rest"] {
         site.namespace.gone::<HttpRoute>(name).await;
     }
+    // At no time was there an entry without the rest, whose requests would get 404.
+    let work = site.written().await;
+    let at = |verb: &str, name: &str| {
+        let is = |event: &Event| {
+            let object = event.object_ref.as_ref();
+            event.verb == verb && object.is_some_and(|object| object.resource == "httproutes" && object.name == name)
+        };
+        work.iter().position(is).unwrap()
+    };
+    assert!(at("patch", "web-rest") < at("patch", "web-carts"));
+    assert!(at("delete", "web-orders") < at("delete", "web-rest"));
     site.finish().await;
 }
 
@@ -176,6 +188,57 @@ async fn a_users_route_of_the_other_kind_makes_ours_go() {
     site.namespace.delete::<HttpRoute>("theirs").await.unwrap();
     site.until("rpc", "Applied").await;
     site.remove("rpc").await;
+    site.finish().await;
+}
+
+/// Of two policies for the same requests one acts, and the other one says which, until it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_policies_for_the_same_requests_one_acts() {
+    let site = Site::new("same", "2.20").await;
+    site.service("web").await;
+    let spec = |timeout: &str| {
+        json!({
+            "targetRef": { "name": "web" }, "timeout": { "requestTimeout": timeout },
+            "routes": [{ "name": "x", "http": { "matches": [{ "path": { "value": "/x" } }] } }],
+        })
+    };
+    site.policy("one", spec("1s")).await;
+    site.until("one", "Applied").await;
+    site.policy("two", spec("9s")).await;
+    let policy = site.until("two", "RouteConflicted").await;
+    not_ready(&policy, "RouteConflicted");
+    assert!(ready(&policy).2.contains("one-x"), "{}", ready(&policy).2);
+    for name in ["two-x", "two-rest"] {
+        assert!(route(&site.namespace, "HTTPRoute", name).await.is_none(), "{name}");
+    }
+    site.until("one", "Applied").await;
+    site.edit(
+        "one",
+        json!({ "routes": [{ "name": "y", "http": { "matches": [{ "path": { "value": "/y" } }] } }] }),
+    )
+    .await;
+    site.until("two", "Applied").await;
+    site.until("one", "Applied").await;
+    // A split of a user is not passed by.
+    let canary = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": { "name": "canary" },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "web" }],
+            "rules": [{ "backendRefs": [{ "name": "web-v1", "port": 80 }, { "name": "web-v2", "port": 80 }] }],
+        },
+    });
+    site.namespace.apply(canary).await.unwrap();
+    for name in ["one", "two"] {
+        not_ready(&site.until(name, "RouteConflicted").await, "RouteConflicted");
+    }
+    for name in ["one-y", "one-rest", "two-x", "two-rest"] {
+        site.namespace.gone::<HttpRoute>(name).await;
+    }
+    site.namespace.delete::<HttpRoute>("canary").await.unwrap();
+    for name in ["one", "two"] {
+        site.until(name, "Applied").await;
+        site.remove(name).await;
+    }
     site.finish().await;
 }
 

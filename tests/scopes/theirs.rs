@@ -7,7 +7,10 @@ use kube::{
 };
 use serde_json::{Value, json};
 use trellis_api::ResiliencePolicy;
-use trellis_bindings::{gateway::HttpRoute, linkerd::ServiceProfile};
+use trellis_bindings::{
+    gateway::HttpRoute,
+    linkerd::{ServiceProfile, policy::LinkerdHttpRoute},
+};
 use trellis_testkit::plane::Isolated;
 
 use crate::{
@@ -233,5 +236,37 @@ async fn from_a_service_to_a_route() {
     site.until("p", "Applied").await;
     let route: HttpRoute = site.namespace.get("slow").await.unwrap();
     assert!(ours(route.annotations()).is_empty(), "{:?}", route.annotations());
+    site.finish().await;
+}
+
+/// Linkerd's own HTTPRoute is watched: it shadows the Service as soon as Linkerd serves it, and no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_of_linkerds_own_shadows_the_service() {
+    let site = Site::new("linkerds", "2.18").await;
+    site.service("web").await;
+    let spec = json!({ "targetRef": { "name": "web" }, "timeout": { "requestTimeout": "2s" } });
+    site.policy("web", spec).await;
+    site.until("web", "Applied").await;
+    let route = json!({
+        "apiVersion": "policy.linkerd.io/v1beta3", "kind": "HTTPRoute", "metadata": { "name": "web" },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "web" }],
+            "rules": [{ "timeouts": { "request": "1m30s" } }],
+        },
+    });
+    site.namespace.apply(route).await.unwrap();
+    let parent = json!({ "group": "core", "kind": "Service", "namespace": site.namespace.name(), "name": "web" });
+    let taken = json!({ "status": { "parents": [{
+        "controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+        "conditions": [{ "type": "Accepted", "status": "True", "reason": "Accepted" }],
+    }] } });
+    let routes = site.namespace.api::<LinkerdHttpRoute>();
+    routes
+        .patch_status("web", &PatchParams::default(), &Patch::Merge(taken))
+        .await
+        .unwrap();
+    not_ready(&site.until("web", "ShadowedByRoutes").await, "ShadowedByRoutes");
+    site.namespace.delete::<LinkerdHttpRoute>("web").await.unwrap();
+    site.until("web", "Applied").await;
     site.finish().await;
 }

@@ -92,6 +92,10 @@ fn text(explanation: &Explanation) -> anyhow::Result<String> {
             .map(|route| format!(" ({route})"))
             .unwrap_or_default();
         lines.push(format!("  {}{route}", matches.join(" or ")));
+        if let Some(other) = rule["takenBy"].as_str() {
+            lines.push(format!("    no request: {other} is older, and for the same"));
+            continue;
+        }
         push(&mut lines, "    ", "retry", rule.get("retry"));
         push(&mut lines, "    ", "timeouts", rule.get("timeouts"));
         if rule.get("retry").is_none() && rule.get("timeouts").is_none() {
@@ -173,5 +177,38 @@ mod tests {
         for wrong in ["", "service/", "pod/web"] {
             assert!(service(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_rule_without_requests_says_who_gets_them() {
+        let parent = serde_json::json!({"group": "", "kind": "Service", "name": "web"});
+        let route = |name: &str, day: u8| {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+                "metadata": {"name": name, "namespace": "shop", "creationTimestamp": format!("2026-01-0{day}T00:00:00Z")},
+                "spec": {"parentRefs": [parent], "rules": [{}]},
+                "status": {"parents": [{
+                    "controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+                    "conditions": [{"type": "Accepted", "status": "True"}],
+                }]},
+            }))
+            .unwrap()
+        };
+        let service = serde_json::json!({
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]},
+        });
+        let cluster = trellis_resilience::Cluster {
+            services: vec![serde_json::from_value(service).unwrap()],
+            http_routes: vec![route("new", 2), route("old", 1)],
+            ..trellis_resilience::Cluster::of(trellis_resilience::Mesh::from_flag("2.20").unwrap())
+        };
+        let explained = trellis_resilience::explain(&cluster, "shop", "web", 80, "shop").unwrap();
+        let shown = text(&explained).unwrap();
+        let marked: Vec<&str> = shown.lines().filter(|line| line.contains("no request")).collect();
+        assert_eq!(
+            marked,
+            ["    no request: HTTPRoute shop/old is older, and for the same"]
+        );
     }
 }

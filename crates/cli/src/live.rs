@@ -32,6 +32,7 @@ impl From {
         cluster.services = list(&client).await?;
         cluster.http_routes = list(&client).await?;
         cluster.grpc_routes = list(&client).await?;
+        cluster.linkerd_routes = list(&client).await?;
         cluster.profiles = list(&client).await?;
         cluster.egress_networks = list(&client).await?;
         cluster.servers = list(&client).await?;

@@ -27,7 +27,7 @@ use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute, ParentRef},
     linkerd::{
         ServiceProfile,
-        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, LinkerdHttpRoute, Server},
     },
 };
 use trellis_core::Refusal;
@@ -97,6 +97,7 @@ impl Reconcile for Resilience {
         ),
         Permission::on("policy.linkerd.io", "httplocalratelimitpolicies", ROUTE),
         Permission::on("policy.linkerd.io", "servers", ROUTE),
+        Permission::on("policy.linkerd.io", "httproutes", READ),
         Permission::on("linkerd.io", "serviceprofiles", READ),
         Permission::on("", "configmaps", READ)
             .named(&["linkerd-config"])
@@ -109,6 +110,7 @@ impl Reconcile for Resilience {
                 "egressnetworks.policy.linkerd.io",
                 "httplocalratelimitpolicies.policy.linkerd.io",
                 "servers.policy.linkerd.io",
+                "httproutes.policy.linkerd.io",
             ])
             .at(Place::Cluster),
     ];
@@ -122,6 +124,9 @@ impl Reconcile for Resilience {
             .all::<Service>()
             .all_if_served_about::<HttpRoute>(|route| parents(&route.spec.parent_refs, route.namespace().as_deref()))
             .all_if_served_about::<GrpcRoute>(|route| parents(&route.spec.parent_refs, route.namespace().as_deref()))
+            .all_if_served_about::<LinkerdHttpRoute>(|route| {
+                parents(&route.spec.parent_refs, route.namespace().as_deref())
+            })
             .all_if_served::<EgressNetwork>()
             .all_if_served::<ServiceProfile>()
             .all_if_served::<Server>()

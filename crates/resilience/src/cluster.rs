@@ -15,7 +15,7 @@ use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
     linkerd::{
         ServiceProfile,
-        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, LinkerdHttpRoute, Server},
     },
 };
 
@@ -34,6 +34,8 @@ pub struct Cluster {
     pub http_routes: Vec<HttpRoute>,
     /// Routes for gRPC.
     pub grpc_routes: Vec<GrpcRoute>,
+    /// Linkerd's own routes for HTTP, which every version reads.
+    pub linkerd_routes: Vec<LinkerdHttpRoute>,
     /// Legacy profiles.
     pub profiles: Vec<ServiceProfile>,
     /// Destinations outside the cluster.
@@ -76,6 +78,33 @@ impl Gateway {
             Place::Service | Place::EgressNetwork => true,
         }
     }
+
+    /// The versions of a route of this place, when it is served but not as `v1`, in which it is read and written here.
+    #[must_use]
+    pub fn only(&self, place: Place) -> Option<String> {
+        let versions = match place {
+            Place::HttpRoute => &self.http,
+            Place::GrpcRoute => &self.grpc,
+            Place::Service | Place::EgressNetwork => return None,
+        };
+        let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
+        (!versions.is_empty() && !versions.contains(&"v1")).then(|| versions.join(", "))
+    }
+
+    /// What Linkerd follows and nobody here looks at, one sentence for each kind of route.
+    pub(crate) fn overlooked(&self, mesh: &Mesh) -> Vec<String> {
+        let places = [Place::HttpRoute, Place::GrpcRoute].into_iter();
+        let followed = places.filter(|place| self.seen(*place, mesh));
+        followed
+            .filter_map(|place| {
+                let versions = self.only(place)?;
+                Some(format!(
+                    "each {place} is served as {versions} only, which Linkerd follows and Trellis does not look at: \
+                     what such a route sets for its requests counts instead"
+                ))
+            })
+            .collect()
+    }
 }
 
 impl Cluster {
@@ -88,6 +117,7 @@ impl Cluster {
             services: Vec::new(),
             http_routes: Vec::new(),
             grpc_routes: Vec::new(),
+            linkerd_routes: Vec::new(),
             profiles: Vec::new(),
             egress_networks: Vec::new(),
             servers: Vec::new(),
@@ -123,7 +153,14 @@ impl Cluster {
     /// All routes, in the order of the lists.
     pub fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         let http = self.http_routes.iter().map(Route::Http);
+        let http = http.chain(self.linkerd_routes.iter().map(Route::Linkerd));
         http.chain(self.grpc_routes.iter().map(Route::Grpc))
+    }
+
+    /// Whether Linkerd reads the route in a version that is served.
+    #[must_use]
+    pub fn sees(&self, route: Route<'_>) -> bool {
+        matches!(route, Route::Linkerd(_)) || self.gateway.seen(route.place(), &self.mesh)
     }
 
     /// The profiles that bear the name of this Service.

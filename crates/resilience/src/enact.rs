@@ -75,7 +75,17 @@ pub enum Standing {
 #[must_use]
 pub fn enact(policy: &ResiliencePolicy, cluster: &Cluster) -> Enactment {
     match targets(policy, cluster) {
-        Ok(targets) => Enactment { targets, refusal: None },
+        Ok(mut targets) => {
+            let overlooked = cluster.gateway.overlooked(&cluster.mesh);
+            let whole = |enacted: &&mut Enacted| {
+                let acting = enacted.acting(policy);
+                acting.contains(&Section::Retry) || acting.contains(&Section::Timeout)
+            };
+            for enacted in targets.iter_mut().filter(whole) {
+                enacted.notes.extend(overlooked.iter().cloned());
+            }
+            Enactment { targets, refusal: None }
+        }
         Err(refusal) => Enactment {
             targets: Vec::new(),
             refusal: Some(refusal),
@@ -139,10 +149,19 @@ fn targets(policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Vec<Enacted>,
             }])
         }
         TargetKind::HttpRoute | TargetKind::GrpcRoute => {
+            let place = if target.kind == TargetKind::GrpcRoute {
+                Place::GrpcRoute
+            } else {
+                Place::HttpRoute
+            };
+            if let Some(versions) = cluster.gateway.only(place) {
+                return Err(own::other_versions(place, &versions).field("spec.targetRef.kind"));
+            }
             let wanted = |route: &crate::route::Route<'_>| {
                 (route.place() == Place::GrpcRoute) == (target.kind == TargetKind::GrpcRoute)
                     && route.namespace() == own
                     && route.name() == target.name
+                    && !matches!(route, crate::route::Route::Linkerd(_))
             };
             let route = cluster
                 .routes()

@@ -156,6 +156,7 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
     if let Err(refusal) = target::original(service) {
         notes.push(refusal.message);
     }
+    notes.extend(cluster.gateway.overlooked(&cluster.mesh));
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
     for route in cluster.routes() {
         if ![namespace.as_str(), client].contains(&route.namespace().as_str())
@@ -164,7 +165,7 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
             continue;
         }
         let route_name: RouteName = route.full_name();
-        if !cluster.gateway.seen(route.place(), &cluster.mesh) {
+        if !cluster.sees(route) {
             notes.push(format!(
                 "{route_name} is of a version that Linkerd {version} does not read"
             ));

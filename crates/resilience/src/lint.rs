@@ -73,6 +73,8 @@ pub enum Rule {
     RouteNotAccepted,
     /// Linkerd drops the route, though it may say Accepted.
     RouteDropped,
+    /// No request takes a rule of a route: an older route is for the same.
+    UnreachedRule,
     /// Linkerd ignores a field of a route.
     IgnoredField,
     /// A policy has no effect on a target, or no target.

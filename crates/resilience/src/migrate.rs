@@ -19,6 +19,8 @@ use crate::{Reason, adopt::sections::spelt, shortened};
 mod condition;
 mod go_duration;
 
+pub(crate) use go_duration::milliseconds as go_milliseconds;
+
 /// Most entries and most matches of a policy.
 const MOST: usize = 8;
 

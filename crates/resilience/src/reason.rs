@@ -29,11 +29,12 @@ pub enum Reason {
     RoutePending,
     /// Linkerd does not take the route; the message says why.
     RouteNotAccepted,
-    /// A GRPCRoute and an HTTPRoute are attached to the same port, where Linkerd serves only one kind.
+    /// Linkerd follows a route of somebody else: one of the other kind at the same port, or an older one for the same
+    /// requests; or a route of a user leads elsewhere, and this policy's would pass it by. The message names it.
     RouteConflicted,
     /// The route is not attached to a Service, or has a part that makes Linkerd drop it.
     RouteNotConvertible,
-    /// The kinds of the Gateway API that this policy needs are not served by the cluster.
+    /// The kinds of the Gateway API that this policy needs are not served by the cluster, or not as `v1`.
     GatewayApiMissing,
     /// gRPC statuses are retried only where a `GRPCRoute` is attached to the Service; none is.
     GrpcNeedsGRPCRoute,

@@ -11,7 +11,10 @@ use std::{collections::BTreeMap, fmt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use serde::{Serialize, Serializer};
-use trellis_bindings::gateway::{GROUP, GrpcRoute, HttpRoute, ParentRef, RouteParentStatus};
+use trellis_bindings::{
+    gateway::{BackendRef, GROUP, GrpcRoute, GrpcRouteRule, HttpRoute, HttpRouteRule, ParentRef, RouteParentStatus},
+    linkerd::policy::LinkerdHttpRoute,
+};
 
 use crate::{
     PolicyName,
@@ -21,27 +24,34 @@ use crate::{
 
 mod acceptance;
 mod build;
+mod request;
 
 pub use acceptance::{Acceptance, CONTROLLER, accepted};
 pub use build::{Built, Scope, build, kind_of, name_of};
+pub(crate) use request::Request;
 
 /// Label of the routes that are made for a policy: the policy's name, shortened to 63 characters if it is longer.
 pub const OWNER: &str = "resilience.trellis.dev/policy";
 
-/// A route of either kind.
+/// A route of any kind.
 #[derive(Debug, Clone, Copy)]
 pub enum Route<'a> {
     /// For HTTP.
     Http(&'a HttpRoute),
     /// For gRPC.
     Grpc(&'a GrpcRoute),
+    /// Linkerd's own, for HTTP: only ever somebody else's.
+    Linkerd(&'a LinkerdHttpRoute),
 }
 
-/// The name of a route, as `HTTPRoute namespace/name`.
+/// The name of a route, as `HTTPRoute namespace/name`, or `HTTPRoute.policy.linkerd.io namespace/name` for one of
+/// Linkerd's own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteName {
     /// Kind.
     pub place: Place,
+    /// Whether it is of Linkerd's own kind.
+    pub linkerds: bool,
     /// Namespace.
     pub namespace: String,
     /// Name.
@@ -50,7 +60,8 @@ pub struct RouteName {
 
 impl fmt::Display for RouteName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}/{}", self.place, self.namespace, self.name)
+        let group = if self.linkerds { ".policy.linkerd.io" } else { "" };
+        write!(out, "{}{group} {}/{}", self.place, self.namespace, self.name)
     }
 }
 
@@ -65,7 +76,7 @@ impl<'a> Route<'a> {
     #[must_use]
     pub fn place(self) -> Place {
         match self {
-            Self::Http(_) => Place::HttpRoute,
+            Self::Http(_) | Self::Linkerd(_) => Place::HttpRoute,
             Self::Grpc(_) => Place::GrpcRoute,
         }
     }
@@ -76,6 +87,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Http(route) => route.meta(),
             Self::Grpc(route) => route.meta(),
+            Self::Linkerd(route) => route.meta(),
         }
     }
 
@@ -96,6 +108,7 @@ impl<'a> Route<'a> {
     pub fn full_name(self) -> RouteName {
         RouteName {
             place: self.place(),
+            linkerds: matches!(self, Self::Linkerd(_)),
             namespace: self.namespace(),
             name: self.name(),
         }
@@ -107,6 +120,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Http(route) => route.labels(),
             Self::Grpc(route) => route.labels(),
+            Self::Linkerd(route) => route.labels(),
         }
     }
 
@@ -116,6 +130,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Http(route) => route.annotations(),
             Self::Grpc(route) => route.annotations(),
+            Self::Linkerd(route) => route.annotations(),
         }
     }
 
@@ -137,42 +152,80 @@ impl<'a> Route<'a> {
         match self {
             Self::Http(route) => &route.spec.parent_refs,
             Self::Grpc(route) => &route.spec.parent_refs,
+            Self::Linkerd(route) => &route.spec.parent_refs,
         }
     }
 
     /// What controllers say of it.
     #[must_use]
     pub fn verdicts(self) -> &'a [RouteParentStatus] {
-        let status = match self {
-            Self::Http(route) => route.status.as_ref(),
-            Self::Grpc(route) => route.status.as_ref(),
+        let parents = match self {
+            Self::Http(route) => route.status.as_ref().map(|status| &status.parents),
+            Self::Grpc(route) => route.status.as_ref().map(|status| &status.parents),
+            Self::Linkerd(route) => route.status.as_ref().map(|status| &status.parents),
         };
-        status.map_or(&[], |status| &status.parents)
+        parents.map_or(&[], Vec::as_slice)
     }
 
     /// The number of its rules.
     #[must_use]
     pub fn rules(self) -> usize {
         match self {
-            Self::Http(route) => route.spec.rules.len(),
+            Self::Http(_) | Self::Linkerd(_) => self.http_rules().len(),
             Self::Grpc(route) => route.spec.rules.len(),
         }
     }
 
+    /// Its rules, if it is for HTTP.
+    #[must_use]
+    pub fn http_rules(self) -> &'a [HttpRouteRule] {
+        match self {
+            Self::Http(route) => &route.spec.rules,
+            Self::Linkerd(route) => &route.spec.rules,
+            Self::Grpc(_) => &[],
+        }
+    }
+
+    /// Its rules, if it is for gRPC.
+    #[must_use]
+    pub fn grpc_rules(self) -> &'a [GrpcRouteRule] {
+        match self {
+            Self::Grpc(route) => &route.spec.rules,
+            Self::Http(_) | Self::Linkerd(_) => &[],
+        }
+    }
+
+    /// The group that the API server writes into a parent without one.
+    #[must_use]
+    pub fn default_group(self) -> &'static str {
+        match self {
+            Self::Http(_) | Self::Grpc(_) => GROUP,
+            Self::Linkerd(_) => "policy.linkerd.io",
+        }
+    }
+
+    /// Whether some rule sends requests elsewhere than to this Service at this port, or changes them.
+    pub(crate) fn redirects(self, namespace: &str, name: &str, port: u16) -> bool {
+        let own = self.namespace();
+        let here = |backend: &BackendRef| {
+            backend.kind.as_deref().unwrap_or("Service") == "Service"
+                && ["", "core"].contains(&backend.group.as_deref().unwrap_or_default())
+                && backend.namespace.as_deref().unwrap_or(&own) == namespace
+                && backend.name == name
+                && backend.port == Some(port)
+        };
+        self.filters().next().is_some() || !self.backends().all(here)
+    }
+
+    fn backends(self) -> impl Iterator<Item = &'a BackendRef> {
+        let http = self.http_rules().iter().flat_map(|rule| &rule.backend_refs);
+        http.chain(self.grpc_rules().iter().flat_map(|rule| &rule.backend_refs))
+    }
+
     /// The types of the filters of all its rules and backends, as far as they are read.
     pub fn filters(self) -> impl Iterator<Item = &'a str> {
-        let (http, grpc) = match self {
-            Self::Http(route) => (Some(route), None),
-            Self::Grpc(route) => (None, Some(route)),
-        };
-        let http = http
-            .into_iter()
-            .flat_map(|route| &route.spec.rules)
-            .flat_map(|rule| &rule.filters);
-        let grpc = grpc
-            .into_iter()
-            .flat_map(|route| &route.spec.rules)
-            .flat_map(|rule| &rule.filters);
+        let http = self.http_rules().iter().flat_map(|rule| &rule.filters);
+        let grpc = self.grpc_rules().iter().flat_map(|rule| &rule.filters);
         http.chain(grpc).map(|filter| filter.type_.as_str())
     }
 
@@ -211,7 +264,7 @@ impl<'a> Route<'a> {
             return Err(Unconvertible::Filter(filter.into()));
         }
         let protocol = match self {
-            Self::Http(_) => Protocol::Http,
+            Self::Http(_) | Self::Linkerd(_) => Protocol::Http,
             Self::Grpc(_) => Protocol::Grpc,
         };
         Retry::read(self.annotations(), protocol).map_err(Unconvertible::Annotation)?;

@@ -5,17 +5,20 @@
 //! ```
 //!
 //! Any route for gRPC makes the port serve gRPC only, unless the port says that it speaks HTTP/1.
-//! `TLSRoute`, `TCPRoute` and `HTTPRoute` of `policy.linkerd.io` are not looked at.
+//! Linkerd's own `HTTPRoute` counts like that of the Gateway API. `TLSRoute` and `TCPRoute` are not looked at.
+
+use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
+use trellis_bindings::{gateway::ParentRef, linkerd::policy::EgressNetwork};
 use trellis_core::Refusal;
 
 use crate::{
     Cluster, Reason,
     annotations::Place,
     effect::{Breaker, LoadBias, Protocol, Retry, Timeouts},
-    route::Route,
+    route::{Acceptance, Request, Route, accepted},
     target::{self, Spoken},
 };
 
@@ -39,7 +42,7 @@ pub(crate) fn served<'a>(
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
     let mut routes: Vec<Route<'a>> = cluster
         .routes()
-        .filter(|route| cluster.gateway.seen(route.place(), &cluster.mesh))
+        .filter(|route| cluster.sees(*route))
         .filter(|route| route.place() == Place::HttpRoute || spoken != Spoken::Http1)
         .filter(|route| [namespace.as_str(), client].contains(&route.namespace().as_str()))
         .filter(|route| route.attached(&namespace, &name, port) && route.accepted(&namespace, &name, port))
@@ -47,14 +50,38 @@ pub(crate) fn served<'a>(
         .collect();
     let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
     routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
-    routes.sort_by_cached_key(|route| {
-        let created = route.meta().creation_timestamp.as_ref().map(|time| time.0);
-        (created.is_none(), created, route.name(), route.namespace())
-    });
+    routes.sort_by_cached_key(|route| order(*route));
     Ok(Served {
         protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
         routes,
     })
+}
+
+/// The routes that Linkerd serves for an EgressNetwork at a port, of either kind.
+pub(crate) fn served_outside<'a>(cluster: &'a Cluster, network: &EgressNetwork, port: u16) -> Vec<Route<'a>> {
+    let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
+    let at = |route: Route<'_>, parent: &ParentRef| {
+        route.is_parent(parent, "EgressNetwork", &namespace, &name) && parent.port.is_none_or(|named| named == port)
+    };
+    let mut routes: Vec<Route<'a>> = cluster
+        .routes()
+        .filter(|route| cluster.sees(*route) && route.namespace() == namespace)
+        .filter(|route| route.convertible().is_ok())
+        .filter(|route| {
+            let mut parents = route.parents().iter().filter(|parent| at(*route, parent));
+            parents.any(|parent| accepted(route.verdicts(), parent, &namespace) == Acceptance::Accepted)
+        })
+        .collect();
+    let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
+    routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
+    routes.sort_by_cached_key(|route| order(*route));
+    routes
+}
+
+/// Linkerd's order of routes: the older one goes first.
+pub(crate) fn order(route: Route<'_>) -> impl Ord + use<> {
+    let created = route.meta().creation_timestamp.as_ref().map(|time| time.0);
+    (created.is_none(), created, route.name(), route.namespace())
 }
 
 /// Whether clients of this namespace follow no profile for the Service: their own, or else the Service's.
@@ -144,6 +171,68 @@ pub(crate) fn serves(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal>
     }))
 }
 
+/// Whether some request takes a route of somebody else: [`serves`], and not all of its matches are those of older routes.
+pub(crate) fn acts(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal> {
+    serves(cluster, route)?;
+    let client = route.namespace();
+    let mut rival = None;
+    let mut lists = Vec::new();
+    for service in &cluster.services {
+        let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let ports = ports.filter_map(|port| u16::try_from(port.port).ok());
+        let ports = ports.filter(|port| route.attached(&namespace, &name, *port));
+        lists.extend(ports.filter_map(|port| served(cluster, service, port, &client).ok().map(|served| served.routes)));
+    }
+    for network in &cluster.egress_networks {
+        let ports = route.parents().iter().filter_map(|parent| parent.port);
+        lists.extend(ports.map(|port| served_outside(cluster, network, port)));
+    }
+    for routes in lists {
+        let takers = routes.iter().zip(takers(&routes));
+        let mut own = takers.filter(|(other, _)| other.full_name() == route.full_name());
+        let Some((_, rules)) = own.next() else { continue };
+        let taken: Option<Vec<Route<'_>>> = rules.into_iter().collect();
+        let Some(by) = taken else { return Ok(()) };
+        rival = rival.or(by.first().copied());
+    }
+    match rival {
+        Some(rival) => Err(outrun(&route.full_name().to_string(), rival)),
+        None => Ok(()),
+    }
+}
+
+/// For each rule of each route, in Linkerd's order, the route that takes all of its requests: of equal matches the first
+/// counts. None: some request takes the rule.
+pub(crate) fn takers<'a>(routes: &[Route<'a>]) -> Vec<Vec<Option<Route<'a>>>> {
+    let mut first: HashMap<Request, Route<'a>> = HashMap::new();
+    let mut takers = Vec::new();
+    for route in routes {
+        let mut rules = Vec::new();
+        for requests in Request::of(*route) {
+            let taken: Option<Vec<Route<'a>>> = requests.iter().map(|request| first.get(request).copied()).collect();
+            rules.push(taken.and_then(|by| by.first().copied()));
+            for request in requests {
+                first.entry(request).or_insert(*route);
+            }
+        }
+        takers.push(rules);
+    }
+    takers
+}
+
+/// Requests go to somebody else's route.
+pub(crate) fn outrun(what: &str, rival: Route<'_>) -> Refusal {
+    let by = rival.owner().map(|owner| format!("policy {owner}, by "));
+    Reason::RouteConflicted
+        .refuse(format!(
+            "{what} is for the same requests as an older route, which Linkerd follows: {}{}",
+            by.unwrap_or_default(),
+            rival.full_name()
+        ))
+        .hint("name other requests, or say it where the older route comes from")
+}
+
 fn at_port(cluster: &Cluster, service: &Service, port: u16, client: &str, route: Route<'_>) -> Result<(), Refusal> {
     target::addressable(service)?;
     unshadowed(cluster, service, client)?;
@@ -199,20 +288,25 @@ pub(crate) fn spoken(cluster: &Cluster, service: &Service, port: u16) -> Result<
 }
 
 /// The timeouts of each rule of a route, before those of the Service come in: annotations, and below them the field
-/// `timeouts.request` of HTTP rules, which Linkerd reads since 2.20, in its own grammar.
+/// `timeouts.request` of HTTP rules. Linkerd reads that of the Gateway API since 2.20, in its own grammar, and that of
+/// its own routes in every version, in Go's.
 pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeouts, bool)> {
     let annotated = Timeouts::read(route.annotations()).unwrap_or_default();
     match route {
         Route::Grpc(route) => vec![(annotated, false); route.spec.rules.len()],
-        Route::Http(route) => route
-            .spec
-            .rules
+        Route::Http(_) | Route::Linkerd(_) => route
+            .http_rules()
             .iter()
             .map(|rule| {
                 let field = rule.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_deref());
+                let read = |text: &str| match route {
+                    Route::Linkerd(_) => crate::migrate::go_milliseconds(text),
+                    _ if cluster.mesh.version.at_least(2, 20) => crate::duration::linkerd(text),
+                    _ => None,
+                };
                 let request = field
-                    .filter(|_| cluster.mesh.version.at_least(2, 20) && annotated.request.is_none())
-                    .and_then(crate::duration::linkerd)
+                    .filter(|_| annotated.request.is_none())
+                    .and_then(read)
                     .filter(|request| *request != 0);
                 let mut timeouts = annotated;
                 timeouts.request = annotated.request.or(request);
@@ -222,11 +316,23 @@ pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeout
     }
 }
 
+/// The same for those rules of each route that some request takes.
+pub(crate) fn reached_timeouts(routes: &[Route<'_>], cluster: &Cluster) -> Vec<Vec<(Timeouts, bool)>> {
+    let reached = |(route, takers): (&Route<'_>, Vec<Option<Route<'_>>>)| {
+        let rules = rule_timeouts(*route, cluster).into_iter().zip(takers);
+        rules
+            .filter(|(_, taker)| taker.is_none())
+            .map(|(rule, _)| rule)
+            .collect()
+    };
+    routes.iter().zip(takers(routes)).map(reached).collect()
+}
+
 /// The retries of all rules of a route, before those of the Service come in. A limit of 0 alone, and statuses of the
 /// other protocol alone, are none.
 pub(crate) fn route_retry(route: Route<'_>) -> Option<Retry> {
     let protocol = match route {
-        Route::Http(_) => Protocol::Http,
+        Route::Http(_) | Route::Linkerd(_) => Protocol::Http,
         Route::Grpc(_) => Protocol::Grpc,
     };
     Retry::read(route.annotations(), protocol).unwrap_or_default()

@@ -128,7 +128,12 @@ fn settled(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
 }
 
 fn stored(cluster: &Cluster) -> Value {
-    json!([cluster.services, cluster.http_routes, cluster.grpc_routes])
+    json!([
+        cluster.services,
+        cluster.http_routes,
+        cluster.linkerd_routes,
+        cluster.grpc_routes
+    ])
 }
 
 fn from(origin: Option<&Origin>, policy: &PolicyName) -> bool {
@@ -153,14 +158,33 @@ fn shows(cluster: &Cluster, policy: &ResiliencePolicy, enacted: &Enacted, sectio
         Section::LoadBias => told.load_bias.is_some_and(|it| from(it.origins.get("enabled"), &own)),
         Section::Retry => told.rules.iter().any(|rule| {
             let retry = rule.retry.as_ref();
-            ours(rule.route.as_ref()) && retry.is_some_and(|it| from(it.origins.get("limit"), &own))
+            rule.taken_by.is_none()
+                && ours(rule.route.as_ref())
+                && retry.is_some_and(|it| from(it.origins.get("limit"), &own))
         }),
         Section::Timeout => told.rules.iter().any(|rule| {
             let timeouts = rule.timeouts.as_ref();
-            ours(rule.route.as_ref())
+            rule.taken_by.is_none()
+                && ours(rule.route.as_ref())
                 && timeouts.is_some_and(|it| it.origins.values().any(|origin| from(Some(origin), &own)))
         }),
         Section::RateLimit => true,
+    })
+}
+
+/// Whether each entry of the policy gets requests at some port.
+fn reached(cluster: &Cluster, policy: &ResiliencePolicy, enacted: &Enacted) -> bool {
+    let client = policy.metadata.namespace.clone().unwrap_or_default();
+    let told: Vec<_> = [80, 81, 3306]
+        .into_iter()
+        .filter_map(|port| explain(cluster, "shop", "web", port, &client).ok())
+        .flat_map(|told| told.rules)
+        .collect();
+    enacted.routes.iter().all(|built| {
+        let name = built.as_route().full_name();
+        let is =
+            |rule: &trellis_resilience::explain::Rule| rule.route.as_ref() == Some(&name) && rule.taken_by.is_none();
+        name.name.ends_with("-rest") || told.iter().any(is)
     })
 }
 
@@ -187,6 +211,7 @@ proptest! {
                     let shown = shows(&after, policy, &enacted, *section);
                     match standing {
                         Standing::Won if policy.spec.enables(*section) && !taken => {
+                            prop_assert!(reached(&after, policy, &enacted), "{own} has an entry that gets no request");
                             prop_assert!(shown, "{own} {section} is called won and not seen: {:?}\n{:#?}", enacted.sections, [80, 81, 3306].map(|port| explain(&after, "shop", "web", port, own.namespace())));
                         }
                         Standing::Overridden(by) => {
@@ -213,6 +238,7 @@ proptest! {
         };
         let mut routes = values(json!(after.http_routes));
         routes.extend(values(json!(after.grpc_routes)));
+        routes.extend(values(json!(after.linkerd_routes)));
         let names: Vec<(String, usize, usize)> = after.profiles.iter().map(|profile| {
             let count = |list: &Option<Vec<Value>>| list.as_ref().map_or(0, Vec::len);
             let namespace = profile.metadata.namespace.clone().unwrap();
@@ -234,13 +260,27 @@ proptest! {
         let rules: Vec<_> = told.rules.iter().map(|rule| {
             let retry = rule.retry.as_ref().map(|it| (it.values.limit, it.values.timeout));
             let timeouts = rule.timeouts.as_ref().map(|it| it.values).unwrap_or_default();
-            (rule.route.as_ref().map(ToString::to_string), rule.index, retry, timeouts.request, timeouts.idle)
+            let taken_by = rule.taken_by.as_ref().map(ToString::to_string);
+            (rule.route.as_ref().map(ToString::to_string), rule.index, taken_by, retry, timeouts.request, timeouts.idle)
         }).collect();
         let modelled: Vec<_> = expected.rules.iter().map(|rule| {
             let retry = rule.retry.as_ref().map(|it| (it.retry.limit, it.retry.timeout));
-            (rule.route.clone(), rule.index, retry, rule.timeouts.request, rule.timeouts.idle)
+            (rule.route.clone(), rule.index, rule.taken_by.clone(), retry, rule.timeouts.request, rule.timeouts.idle)
         }).collect();
         prop_assert_eq!(rules, modelled);
+    }
+
+    /// Whoever had every request answered has it still: no policy makes 404s.
+    #[test]
+    fn no_request_is_refused_for_a_policy(cluster in cluster(), client in select(vec!["shop", "other", "third"])) {
+        let (after, _) = settled(&cluster);
+        for port in [80, 81, 3306] {
+            let told = |cluster| explain(cluster, "shop", "web", port, client).unwrap();
+            let (was, is) = (told(&cluster), told(&after));
+            let every = |text: &String| text == "every request";
+            let answered = !is.others_refused || is.rules.iter().any(|rule| rule.matches.iter().any(every));
+            prop_assert!(was.inert.is_some() || was.others_refused || answered, "{is:#?}");
+        }
     }
 
     /// P13: nobody else's annotations and routes change.

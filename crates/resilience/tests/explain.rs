@@ -29,7 +29,7 @@ struct Told {
 }
 
 type Retry = (u16, Vec<(u16, u16)>, Vec<String>, Option<u64>);
-type Rule = (Option<String>, usize, Option<Retry>, [Option<u64>; 3]);
+type Rule = (Option<String>, usize, Option<String>, Option<Retry>, [Option<u64>; 3]);
 
 fn by_product(found: &Explanation) -> Told {
     let breaker = found.breaker.as_ref().map(|breaker| breaker.values);
@@ -72,6 +72,7 @@ fn by_product(found: &Explanation) -> Told {
                 (
                     route,
                     rule.index,
+                    rule.taken_by.as_ref().map(ToString::to_string),
                     retry,
                     [timeouts.request, timeouts.response, timeouts.idle],
                 )
@@ -118,7 +119,7 @@ fn by_model(found: &Outlook) -> Told {
                     )
                 });
                 let timeouts = [rule.timeouts.request, rule.timeouts.response, rule.timeouts.idle];
-                (rule.route.clone(), rule.index, retry, timeouts)
+                (rule.route.clone(), rule.index, rule.taken_by.clone(), retry, timeouts)
             })
             .collect(),
         others_refused: found.others_refused,
@@ -162,6 +163,7 @@ proptest! {
         let mut turned = case.cluster.clone();
         turned.http_routes.reverse();
         turned.grpc_routes.reverse();
+        turned.linkerd_routes.reverse();
         turned.profiles.reverse();
         let told = |cluster| explain(cluster, "shop", "web", case.port, case.client).map(|found| by_product(&found));
         prop_assert_eq!(told(&turned), told(&case.cluster));
@@ -175,6 +177,7 @@ fn random_clusters_are_varied() {
     let mut runner = TestRunner::deterministic();
     let (mut inert, mut grpc, mut routed, mut retried, mut timed, mut broken, mut unified, mut biased) =
         (0, 0, 0, 0, 0, 0, 0, 0);
+    let (mut taken, mut linkerds) = (0, 0);
     for _ in 0..4000 {
         let case = case().new_tree(&mut runner).unwrap().current();
         let found = outlook(&case.state(), "shop", "web", case.port.into(), case.client);
@@ -193,6 +196,9 @@ fn random_clusters_are_varied() {
                 .iter()
                 .any(|rule| rule.route.is_some() && rule.timeouts.request.is_some()),
         );
+        taken += i32::from(found.rules.iter().any(|rule| rule.taken_by.is_some()));
+        let own = |route: &String| route.starts_with("HTTPRoute.policy.linkerd.io ");
+        linkerds += i32::from(found.rules.iter().any(|rule| rule.route.as_ref().is_some_and(own)));
         broken += i32::from(found.breaker.is_some());
         unified += i32::from(found.breaker.is_some_and(|breaker| breaker.mode != Mode::Consecutive));
         biased += i32::from(found.bias.is_some());
@@ -206,6 +212,8 @@ fn random_clusters_are_varied() {
         ("broken", broken),
         ("unified", unified),
         ("biased", biased),
+        ("taken", taken),
+        ("linkerds", linkerds),
     ] {
         assert!((60..3900).contains(&count), "{what}: {count} of 4000");
     }

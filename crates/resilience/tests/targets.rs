@@ -1,7 +1,13 @@
 //! What a policy does at each kind of target, row by row.
 
+#[path = "targets/linkerds.rs"]
+mod linkerds;
 #[path = "targets/outside.rs"]
 mod outside;
+#[path = "targets/rest.rs"]
+mod rest;
+#[path = "targets/rivals.rs"]
+mod rivals;
 #[path = "targets/routes.rs"]
 mod routes;
 #[path = "targets/stage.rs"]

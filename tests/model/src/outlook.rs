@@ -5,6 +5,8 @@
 //!  8 breaker and bias: always of the Service
 //! ```
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Service;
 
 use crate::{
@@ -24,7 +26,7 @@ pub struct State<'a> {
     pub version: Version,
     /// Services.
     pub services: Vec<Service>,
-    /// Routes of the Gateway API.
+    /// Routes, of both groups.
     pub routes: Vec<Route>,
     /// Legacy profiles.
     pub profiles: Vec<Profile<'a>>,
@@ -58,6 +60,8 @@ pub struct RuleOutlook {
     pub route: Option<String>,
     /// Index of the rule.
     pub index: usize,
+    /// The route that gets all of its requests: of equal matches the first counts. Then no request takes the rule.
+    pub taken_by: Option<String>,
     /// Retries.
     pub retry: Option<Block>,
     /// Timeouts.
@@ -116,6 +120,7 @@ fn of(
         .routes
         .iter()
         .filter(|route| match route.kind {
+            Kind::Http if route.linkerds => true,
             Kind::Http => state.http.contains(if newer { &"v1" } else { &"v1beta1" }),
             Kind::Grpc => !http_1 && state.grpc.contains(if newer { &"v1" } else { &"v1alpha2" }),
         })
@@ -130,15 +135,23 @@ fn of(
     let services_retry = retry::block(read, kind).ok().flatten();
     let services_timeouts = timeouts::of(read);
     let mut rules = Vec::new();
+    // Which route has a match first.
+    let mut owners: BTreeMap<&str, String> = BTreeMap::new();
     for route in &routes {
         let Ok((own_retry, each)) = route.blocks(version) else {
             continue;
         };
-        for (index, own) in each.into_iter().enumerate() {
+        for ((index, own), matches) in each.into_iter().enumerate().zip(&route.matches) {
             let unset = own == Timeouts::default();
+            let before: Option<Vec<String>> = matches.iter().map(|one| owners.get(one.as_str()).cloned()).collect();
+            let taken_by = before.and_then(|routes| routes.into_iter().next());
+            for one in matches {
+                owners.entry(one).or_insert_with(|| route.title());
+            }
             rules.push(RuleOutlook {
                 route: Some(route.title()),
                 index,
+                taken_by,
                 retry: own_retry.clone().or_else(|| services_retry.clone()),
                 timeouts: if unset { services_timeouts } else { own },
             });
@@ -148,6 +161,7 @@ fn of(
         rules.push(RuleOutlook {
             route: None,
             index: 0,
+            taken_by: None,
             retry: services_retry,
             timeouts: services_timeouts,
         });

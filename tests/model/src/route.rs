@@ -33,6 +33,8 @@ pub(crate) struct Parent {
 #[derive(Debug, Clone)]
 pub struct Route {
     pub(crate) kind: Kind,
+    /// Of `policy.linkerd.io`, and not of the Gateway API.
+    pub(crate) linkerds: bool,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) created: String,
@@ -41,11 +43,13 @@ pub struct Route {
     annotations: BTreeMap<String, String>,
     /// For each rule, the field `timeouts.request`.
     rules: Vec<Option<String>>,
+    /// For each rule, the matches: equal texts, equal requests.
+    pub(crate) matches: Vec<Vec<String>>,
     filters: Vec<String>,
 }
 
 impl Route {
-    /// Reads a stored `HTTPRoute` or `GRPCRoute` of the Gateway API.
+    /// Reads a stored `HTTPRoute` or `GRPCRoute` of the Gateway API, or an `HTTPRoute` of `policy.linkerd.io`.
     #[must_use]
     pub fn read(stored: &Value) -> Self {
         let text = |path: &str| {
@@ -80,6 +84,11 @@ impl Route {
             } else {
                 Kind::Http
             },
+            linkerds: text("/apiVersion").starts_with("policy.linkerd.io/"),
+            matches: rules
+                .iter()
+                .map(|rule| matches(rule, text("/kind") == "GRPCRoute"))
+                .collect(),
             name: text("/metadata/name"),
             created: text("/metadata/creationTimestamp"),
             parents: list(stored, "/spec/parentRefs").iter().map(parent).collect(),
@@ -103,6 +112,7 @@ impl Route {
     /// As `HTTPRoute namespace/name`.
     pub(crate) fn title(&self) -> String {
         let kind = match self.kind {
+            Kind::Http if self.linkerds => "HTTPRoute.policy.linkerd.io",
             Kind::Http => "HTTPRoute",
             Kind::Grpc => "GRPCRoute",
         };
@@ -136,8 +146,9 @@ impl Route {
             // Milder than an annotation: what cannot be read, and zero, count as not there.
             let field = field
                 .as_deref()
-                .filter(|_| version >= (2, 20) && self.kind == Kind::Http);
-            let field = optional(field, duration).ok().flatten().filter(|request| *request > 0);
+                .filter(|_| self.linkerds || version >= (2, 20) && self.kind == Kind::Http);
+            let grammar = if self.linkerds { as_go } else { duration };
+            let field = optional(field, grammar).ok().flatten().filter(|request| *request > 0);
             Timeouts {
                 request: annotated.request.or(field),
                 ..annotated
@@ -145,6 +156,70 @@ impl Route {
         });
         Ok((retry, rules.collect()))
     }
+}
+
+/// Each match as a text in which what the API server fills in is filled in, and the order of headers is lost. A rule
+/// without matches is for everything.
+fn matches(rule: &Value, grpc: bool) -> Vec<String> {
+    let conditions = |one: &Value, path: &str| {
+        let mut all: Vec<String> = list(one, path)
+            .iter()
+            .map(|condition| {
+                let kind = string(condition, "/type").unwrap_or_else(|| "Exact".into());
+                let name = string(condition, "/name").unwrap_or_default().to_ascii_lowercase();
+                format!("{name} {kind} {}", string(condition, "/value").unwrap_or_default())
+            })
+            .collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    let text = |one: &Value| {
+        let or = |path: &str, filled: &str| string(one, path).unwrap_or_else(|| filled.into());
+        let what = if grpc {
+            let (service, method) = (or("/method/service", ""), or("/method/method", ""));
+            let kind = if service.is_empty() && method.is_empty() {
+                "Exact".into()
+            } else {
+                or("/method/type", "Exact")
+            };
+            [kind, service, method]
+        } else {
+            [
+                or("/path/type", "PathPrefix"),
+                or("/path/value", "/"),
+                or("/method", ""),
+            ]
+        };
+        format!(
+            "{what:?} {:?} {:?}",
+            conditions(one, "/headers"),
+            conditions(one, "/queryParams")
+        )
+    };
+    match list(rule, "/matches") {
+        [] => vec![text(&Value::Null)],
+        some => some.iter().map(text).collect(),
+    }
+}
+
+/// Milliseconds of a text like `1m30s`: numbers with a unit each, added up.
+fn as_go(text: &str) -> Result<u64, Bad> {
+    let mut left = text;
+    let mut sum = 0;
+    while !left.is_empty() {
+        let digits = left.len() - left.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, rest) = left.split_at(digits);
+        let letters = rest.len() - rest.trim_start_matches(char::is_alphabetic).len();
+        let (unit, rest) = rest.split_at(letters);
+        // As above, but for days, which Go has not.
+        if unit == "d" || (unit.is_empty() && text != "0") {
+            return Err(Bad);
+        }
+        sum += duration(&format!("{number}{unit}"))?;
+        left = rest;
+    }
+    if text.is_empty() { Err(Bad) } else { Ok(sum) }
 }
 
 fn string(value: &Value, path: &str) -> Option<String> {

@@ -38,7 +38,7 @@ impl View<'_> {
             causes.insert("Overridden");
         }
         let mut carriers = self.carriers(subject);
-        carriers.extend(self.has_rest(subject).then(|| self.full(subject, "rest")));
+        carriers.extend((!self.rest(subject).is_empty()).then(|| self.full(subject, "rest")));
         for route in carriers.iter().filter_map(|carrier| self.stored(carrier)) {
             let parents = route.data.pointer("/status/parents").and_then(Value::as_array);
             let said = parents
@@ -91,7 +91,8 @@ impl View<'_> {
                 }
             }
             Form::Own(_, grpc) => {
-                if any(if *grpc { "HTTPRoute" } else { "GRPCRoute" }) || self.rivals(subject, *grpc) {
+                let kind = if *grpc { "HTTPRoute" } else { "GRPCRoute" };
+                if any(kind) || self.rivals(subject, *grpc) || self.outrun(subject) {
                     causes.insert("RouteConflicted");
                 }
                 if *grpc {
@@ -105,9 +106,27 @@ impl View<'_> {
                 } else if any("GRPCRoute") {
                     causes.insert("RouteConflicted");
                 }
+                if self.outrun(subject) {
+                    causes.insert("RouteConflicted");
+                }
             }
         }
         causes.into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    /// Whether another route may be for the same requests: one of the same kind that the policy did not make.
+    fn outrun(&self, subject: &Subject<'_>) -> bool {
+        let own = self.carriers(subject);
+        let kind = own
+            .first()
+            .and_then(|carrier| carrier.split(' ').next())
+            .unwrap_or_default();
+        self.places().any(|(namespace, now)| {
+            now.routes.keys().any(|name| {
+                let (found, name) = name.split_once(' ').unwrap_or_default();
+                found == kind && !own.contains(&format!("{kind} {namespace}/{name}"))
+            })
+        })
     }
 
     /// Whether another policy wants routes of the other kind for the same Service.

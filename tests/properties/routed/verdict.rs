@@ -141,11 +141,25 @@ impl View<'_> {
             if let Some(port) = target.port {
                 parent["port"] = port.into();
             }
-            let rest = self.has_rest(subject).then(|| "rest".to_owned());
+            let ports = self.rest(subject);
+            let rest = (!ports.is_empty()).then(|| "rest".to_owned());
+            let at = |port: &Option<i32>| {
+                let mut parent = parent.clone();
+                if let Some(port) = port {
+                    parent["port"] = (*port).into();
+                }
+                parent
+            };
+            let rests: Vec<Value> = ports.iter().map(at).collect();
             for entry in entries.iter().chain(&rest) {
                 let full = format!("{kind} {name}-{entry}");
                 let route = now.routes.get(&full).ok_or_else(|| format!("no {full}"))?;
-                if route.data["spec"]["parentRefs"] != json!([parent]) {
+                let parents = if Some(entry) == rest.as_ref() {
+                    json!(rests)
+                } else {
+                    json!([parent])
+                };
+                if route.data["spec"]["parentRefs"] != parents {
                     return Err(format!("{full} is attached to {}", route.data["spec"]["parentRefs"]));
                 }
                 let spec = subject.policy.spec.routes.iter().find(|wanted| wanted.name == *entry);

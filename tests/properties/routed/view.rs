@@ -124,6 +124,12 @@ impl<'a> View<'a> {
 
     /// What clients of a place get at each port that the policy is about.
     pub(super) fn outlooks(&self, subject: &Subject<'_>, client: usize) -> Vec<Outlook> {
+        let looked = self.outlooks_at(subject, client).into_iter();
+        looked.map(|(_, outlook)| outlook).collect()
+    }
+
+    /// The same, each with its port.
+    fn outlooks_at(&self, subject: &Subject<'_>, client: usize) -> Vec<(i32, Outlook)> {
         let Some(service) = self.service(subject) else {
             return Vec::new();
         };
@@ -135,7 +141,10 @@ impl<'a> View<'a> {
             .filter(|port| named.is_none_or(|named| i32::from(named) == *port));
         let name = service.name_any();
         meant
-            .map(|port| outlook(&self.state, &self.namespaces[0], &name, port, &self.namespaces[client]))
+            .map(|port| {
+                let client = &self.namespaces[client];
+                (port, outlook(&self.state, &self.namespaces[0], &name, port, client))
+            })
             .collect()
     }
 
@@ -167,17 +176,21 @@ impl<'a> View<'a> {
     pub(super) fn acts(&self, subject: &Subject<'_>, section: &str) -> bool {
         let carriers = self.carriers(subject);
         let us = manager(&self.namespaces[subject.place], &subject.policy.name_any());
-        let rest = self.has_rest(subject).then(|| self.full(subject, "rest"));
-        self.outlooks(subject, subject.place).iter().any(|outlook| {
+        let (rest, ports) = (self.full(subject, "rest"), self.rest(subject));
+        self.outlooks_at(subject, subject.place).iter().any(|(port, outlook)| {
             if outlook.inert.is_some() {
                 return false;
             }
-            let fits = |rule: &RuleOutlook, open: &BTreeSet<String>| subject.asked.acts(section, outlook, rule, open);
+            // What an older route takes does not reach the rule.
+            let fits = |rule: &RuleOutlook, open: &BTreeSet<String>| {
+                rule.taken_by.is_none() && subject.asked.acts(section, outlook, rule, open)
+            };
+            let needed = ports.iter().any(|wanted| wanted.is_none_or(|wanted| wanted == *port));
             if carriers.is_empty() {
                 return outlook.rules.iter().any(|rule| fits(rule, &BTreeSet::new()));
             }
-            let served = |carrier: &String| of(outlook, carrier).next().is_some();
-            rest.iter().all(served)
+            let served = |carrier: &str| of(outlook, carrier).next().is_some();
+            (!needed || served(&rest))
                 && carriers.iter().all(|carrier| {
                     let open = self
                         .stored(carrier)
@@ -189,25 +202,30 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Whether the policy needs a route for the requests that fit no entry, which Linkerd would refuse: nobody else has
-    /// one that takes them.
-    pub(super) fn has_rest(&self, subject: &Subject<'_>) -> bool {
-        let Form::Own(_, grpc) = subject.form else { return false };
-        let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
-        let target = subject.policy.spec.target_ref.clone().unwrap_or_default();
-        !subject.policy.spec.routes.is_empty() && !self.users_have(kind, &target.name, target.port)
-    }
-
-    /// Whether a user's route of this kind is attached where one for this port would be.
-    fn users_have(&self, kind: &str, service: &str, port: Option<u16>) -> bool {
-        let routes = self.all[0].routes.iter();
-        routes
-            .filter(|(name, route)| name.starts_with(kind) && !route.labels().contains_key(OWNER))
-            .any(|(_, route)| {
-                let parent = &route.data["spec"]["parentRefs"][0];
-                let other = parent["port"].as_u64();
-                parent["name"] == service && (port.is_none() || other.is_none() || other == port.map(u64::from))
-            })
+    /// The ports at which the policy needs a route for the requests that fit no entry, which Linkerd would refuse: where
+    /// it serves no route of a user. `None` stands for all.
+    pub(super) fn rest(&self, subject: &Subject<'_>) -> Vec<Option<i32>> {
+        let Form::Own(_, grpc) = subject.form else {
+            return Vec::new();
+        };
+        if subject.policy.spec.routes.is_empty() {
+            return Vec::new();
+        }
+        let kind = if grpc { "GRPCRoute " } else { "HTTPRoute " };
+        let users = |rule: &RuleOutlook| {
+            let route = rule.route.as_deref().filter(|route| route.starts_with(kind));
+            let stored = route.and_then(|route| self.stored(route));
+            stored.is_some_and(|route| !route.labels().contains_key(OWNER))
+        };
+        let mut looked: Vec<(i32, Outlook)> = self.outlooks_at(subject, subject.place);
+        looked.retain(|(_, outlook)| outlook.inert.is_none());
+        let all = looked.len();
+        looked.retain(|(_, outlook)| !outlook.rules.iter().any(users));
+        if looked.len() == all {
+            let target = subject.policy.spec.target_ref.as_ref();
+            return vec![target.and_then(|target| target.port).map(i32::from)];
+        }
+        looked.into_iter().map(|(port, _)| Some(port)).collect()
     }
 
     pub(super) fn stored(&self, full: &str) -> Option<&'a DynamicObject> {

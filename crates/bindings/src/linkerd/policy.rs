@@ -1,4 +1,4 @@
-//! Kinds of `policy.linkerd.io`: the server's side, and destinations outside the cluster.
+//! Kinds of `policy.linkerd.io`: the server's side, destinations outside the cluster, and routes.
 
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -9,7 +9,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{gateway::Condition, lenient::list};
+use crate::{
+    gateway::{Condition, HttpRouteRule, ParentRef, RouteParentStatus},
+    lenient::list,
+};
 
 /// A port of some pods, as the proxies of these pods see it.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +108,41 @@ pub struct EgressNetworkSpec {
     pub networks: Option<Vec<Value>>,
 }
 
+/// Linkerd's own `HTTPRoute`, beside that of the Gateway API and of the same shape. Only read: timeouts of its rules are
+/// in Go's grammar, and count in every version.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "policy.linkerd.io",
+    version = "v1beta3",
+    kind = "HTTPRoute",
+    root = "LinkerdHttpRoute",
+    plural = "httproutes",
+    namespaced,
+    status = "LinkerdRouteStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkerdHttpRouteSpec {
+    /// What the route is attached to.
+    #[serde(default, deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "objects")]
+    pub parent_refs: Vec<ParentRef>,
+
+    /// What happens to which requests.
+    #[serde(default, deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "objects")]
+    pub rules: Vec<HttpRouteRule>,
+}
+
+/// What Linkerd says of its own route.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkerdRouteStatus {
+    /// One entry per parent.
+    #[serde(default, deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "objects")]
+    pub parents: Vec<RouteParentStatus>,
+}
+
 /// Requests per second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -151,7 +189,12 @@ impl PolicyStatus {
 /// Linkerd.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Server::crd(), HttpLocalRateLimitPolicy::crd(), EgressNetwork::crd()]
+    vec![
+        Server::crd(),
+        HttpLocalRateLimitPolicy::crd(),
+        EgressNetwork::crd(),
+        LinkerdHttpRoute::crd(),
+    ]
 }
 
 fn port(_: &mut SchemaGenerator) -> Schema {
@@ -198,6 +241,7 @@ mod tests {
             ("servers.policy.linkerd.io", "v1beta3"),
             ("httplocalratelimitpolicies.policy.linkerd.io", "v1alpha1"),
             ("egressnetworks.policy.linkerd.io", "v1alpha1"),
+            ("httproutes.policy.linkerd.io", "v1beta3"),
         ];
         assert_eq!(
             found,

@@ -9,7 +9,7 @@ use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
     linkerd::{
         ServiceProfile,
-        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, LinkerdHttpRoute, Server},
     },
 };
 use trellis_core::Refusal;
@@ -191,6 +191,15 @@ async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
                 .any(|known| known.metadata.uid == route.metadata.uid)
             {
                 cluster.http_routes.push(route);
+            }
+        }
+        for route in owned(world.about::<LinkerdHttpRoute>(&reference).await?) {
+            if !cluster
+                .linkerd_routes
+                .iter()
+                .any(|known| known.metadata.uid == route.metadata.uid)
+            {
+                cluster.linkerd_routes.push(route);
             }
         }
         for route in owned(world.about::<GrpcRoute>(&reference).await?) {

@@ -6,7 +6,7 @@ use trellis_api::{ResiliencePolicy, TargetKind, TargetRef};
 use trellis_bindings::{gateway::ParentRef, linkerd::policy::EgressNetwork};
 use trellis_core::Refusal;
 
-use super::{Enacted, Standing, age, makes_routes, overlap, user_route};
+use super::{Enacted, Standing, overlap, user_route};
 use crate::{
     Cluster, PolicyName, Reason,
     annotations::Place,
@@ -17,8 +17,11 @@ use crate::{
     target::{self, Spoken},
 };
 
+mod rivals;
+
 /// What the routes are attached to.
 struct Parent<'a> {
+    object: Object<'a>,
     kind: TargetKind,
     namespace: String,
     name: String,
@@ -26,6 +29,12 @@ struct Parent<'a> {
     /// Who decides the sections of routes here.
     contest: Target,
     named: &'a TargetRef,
+}
+
+#[derive(Clone, Copy)]
+enum Object<'a> {
+    Service(&'a Service),
+    Network(&'a EgressNetwork),
 }
 
 pub(super) fn for_service(
@@ -42,7 +51,7 @@ pub(super) fn for_service(
     } else {
         Vec::new()
     };
-    let parent = Parent::new(policy, named, &at, above);
+    let parent = Parent::new(policy, Object::Service(service), named, &at, above);
     let mut enacted = Enacted::at(at);
     enacted.contest(policy, &parent.contest, cluster);
     elsewhere(&mut enacted, policy);
@@ -80,7 +89,7 @@ pub(super) fn for_network(
 ) -> Enacted {
     let namespace = network.namespace().unwrap_or_default();
     let at = Target::new(Place::EgressNetwork, &namespace, &network.name_any());
-    let parent = Parent::new(policy, named, &at, vec![at.clone()]);
+    let parent = Parent::new(policy, Object::Network(network), named, &at, vec![at.clone()]);
     let mut enacted = Enacted::at(at);
     enacted.contest(policy, &parent.contest, cluster);
     let unfit = egress::check(network, &cluster.mesh).and_then(|()| match named.port {
@@ -116,6 +125,9 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
     if !cluster.gateway.seen(place, &cluster.mesh) {
         return enacted.all_inert(policy, &unseen(place, cluster));
     }
+    if let Some(versions) = cluster.gateway.only(place) {
+        return enacted.all_inert(policy, &other_versions(place, &versions));
+    }
     if let Err(refusal) = parent.uncontested(policy, cluster, &mut enacted.notes) {
         return enacted.all_inert(policy, &refusal);
     }
@@ -124,13 +136,22 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
         Scope::Consumer
     } else {
         Scope::Entries {
-            rest: !parent.foreign(policy, cluster).any(|route| route.place() == place),
+            rest: parent.rest(policy, cluster, &enacted),
         }
     };
-    let built = match route::build(policy, scope, &annotations) {
+    if parent.denies() {
+        enacted
+            .notes
+            .push("the EgressNetwork denies what no route is for: each entry of routes admits its requests".into());
+    }
+    let built = match route::build(policy, &scope, &annotations) {
         Ok(built) => built,
         Err(refusal) => return enacted.all_inert(policy, &refusal),
     };
+    if let Some(refusal) = parent.redirected(policy, &built, &enacted, cluster) {
+        return enacted.all_inert(policy, &refusal);
+    }
+    let built = parent.outrun(policy, built, &mut enacted, cluster);
     if scope == Scope::Consumer && parent.foreign(policy, cluster).next().is_some() {
         enacted.notes.push(
             "requests of this namespace that fit no other route of the Service are sent on, and no longer refused"
@@ -167,19 +188,24 @@ fn standing(policy: &ResiliencePolicy, parent: &Parent<'_>, built: &Built, clust
         return Some(Standing::Inert(refusal));
     }
     let own = policy.namespace().unwrap_or_default();
-    match accepted(living.verdicts(), wanted.parents().first()?, &own) {
-        Acceptance::Accepted => served::serves(cluster, living).err().map(Standing::Inert),
-        Acceptance::Pending => {
-            let refusal = Reason::RoutePending.refuse(format!(
-                "Linkerd has not said yet whether it takes {} at {} {}",
-                wanted.full_name(),
-                parent.kind,
-                parent.name
-            ));
-            Some(Standing::Pending(refusal))
-        }
-        Acceptance::Refused(refusal) => Some(Standing::Inert(refusal)),
+    let said = |parent: &ParentRef| accepted(living.verdicts(), parent, &own);
+    let said: Vec<Acceptance> = wanted.parents().iter().map(said).collect();
+    if let Some(refusal) = said.iter().find_map(|said| match said {
+        Acceptance::Refused(refusal) => Some(refusal),
+        _ => None,
+    }) {
+        return Some(Standing::Inert(refusal.clone()));
     }
+    if said.contains(&Acceptance::Pending) {
+        let refusal = Reason::RoutePending.refuse(format!(
+            "Linkerd has not said yet whether it takes {} at {} {}",
+            wanted.full_name(),
+            parent.kind,
+            parent.name
+        ));
+        return Some(Standing::Pending(refusal));
+    }
+    served::serves(cluster, living).err().map(Standing::Inert)
 }
 
 /// Why Linkerd sees no routes of this kind.
@@ -189,6 +215,9 @@ pub(super) fn unseen(place: Place, cluster: &Cluster) -> Refusal {
         _ => !cluster.gateway.http.is_empty(),
     };
     let version = &cluster.mesh.version;
+    if let Some(versions) = cluster.gateway.only(place).filter(|_| version.at_least(2, 18)) {
+        return other_versions(place, &versions);
+    }
     if installed {
         return Reason::FeatureNotInVersion
             .refuse(format!(
@@ -201,10 +230,29 @@ pub(super) fn unseen(place: Place, cluster: &Cluster) -> Refusal {
         .hint("install the Gateway API, 1.1 or newer, and restart Linkerd's policy controller")
 }
 
+/// The kind is there, but not as `v1`.
+pub(super) fn other_versions(place: Place, versions: &str) -> Refusal {
+    Reason::GatewayApiMissing
+        .refuse(format!(
+            "the cluster serves {place} only as {versions}, and a policy reads and writes it as v1"
+        ))
+        .hint(
+            "install the Gateway API 1.1, which serves v1 beside the versions of older Linkerds (they bring 0.7: \
+             enableHttpRoutes=false leaves it out), and restart Linkerd's policy controller",
+        )
+}
+
 impl<'a> Parent<'a> {
-    fn new(policy: &ResiliencePolicy, named: &'a TargetRef, at: &Target, above: Vec<Target>) -> Self {
+    fn new(
+        policy: &ResiliencePolicy,
+        object: Object<'a>,
+        named: &'a TargetRef,
+        at: &Target,
+        above: Vec<Target>,
+    ) -> Self {
         let own = policy.namespace().unwrap_or_default();
         Self {
+            object,
             kind: named.kind,
             namespace: at.namespace.clone(),
             name: at.name.clone(),
@@ -216,6 +264,55 @@ impl<'a> Parent<'a> {
             },
             named,
         }
+    }
+
+    /// The ports on which the routes act.
+    fn acting(&self, enacted: &Enacted) -> Vec<u16> {
+        match self.object {
+            Object::Service(_) => {
+                let ports = enacted.ports.iter().filter_map(|port| u16::try_from(*port).ok());
+                ports
+                    .filter(|port| self.port.is_none_or(|named| named == *port))
+                    .collect()
+            }
+            Object::Network(_) => self.port.into_iter().collect(),
+        }
+    }
+
+    /// The ports where requests that fit no entry would get 404: nobody else's route is served there. Under `Deny` they
+    /// are refused without us, too.
+    fn rest(&self, policy: &ResiliencePolicy, cluster: &Cluster, enacted: &Enacted) -> Vec<Option<u16>> {
+        if self.denies() {
+            return Vec::new();
+        }
+        let acting = self.acting(enacted);
+        let own = policy.namespace().unwrap_or_default();
+        let foreign = |route: &Route<'_>| route.owner().is_none() && route.place() == self.contest.place;
+        let open: Vec<Option<u16>> = acting
+            .iter()
+            .filter(|port| !self.served(cluster, **port, &own).iter().any(foreign))
+            .map(|port| Some(*port))
+            .collect();
+        if open.len() == acting.len() {
+            vec![self.port]
+        } else {
+            open
+        }
+    }
+
+    /// The routes that Linkerd serves here at a port.
+    fn served<'c>(&self, cluster: &'c Cluster, port: u16, client: &str) -> Vec<Route<'c>> {
+        match self.object {
+            Object::Service(service) => {
+                served::served(cluster, service, port, client).map_or_else(|_| Vec::new(), |served| served.routes)
+            }
+            Object::Network(network) => served::served_outside(cluster, network, port),
+        }
+    }
+
+    /// Whether traffic that no route is for is refused.
+    fn denies(&self) -> bool {
+        matches!(self.object, Object::Network(network) if network.spec.traffic_policy == "Deny")
     }
 
     /// Routes that no policy made, and that the same clients see at a port of ours.
@@ -236,56 +333,5 @@ impl<'a> Parent<'a> {
             .iter()
             .filter(move |parent| route.is_parent(parent, &kind, &self.namespace, &self.name))
             .filter(|parent| overlap(parent.port, self.port))
-    }
-
-    /// At one port Linkerd serves only one kind. Ours must not push out somebody else's routes, nor be pushed out.
-    fn uncontested(
-        &self,
-        policy: &ResiliencePolicy,
-        cluster: &Cluster,
-        notes: &mut Vec<String>,
-    ) -> Result<(), Refusal> {
-        let place = self.contest.place;
-        for route in self.foreign(policy, cluster).filter(|route| route.place() != place) {
-            let elsewhere =
-                |parent: &ParentRef| place == Place::HttpRoute && parent.port.is_some() && self.port.is_none();
-            if self.ports(route).all(elsewhere) {
-                notes.push(format!(
-                    "not where {} is attached, since Linkerd serves gRPC only there",
-                    route.full_name()
-                ));
-                continue;
-            }
-            return Err(self.conflict(place, &route.full_name().to_string()));
-        }
-        let rival = cluster
-            .policies
-            .iter()
-            .filter(|other| route::kind_of(other) != place && age(other) < age(policy))
-            .filter(|other| {
-                let clients = [&self.namespace, &policy.namespace().unwrap_or_default()]
-                    .contains(&&other.namespace().unwrap_or_default());
-                let target = makes_routes(other, self.kind, &self.namespace, &self.name);
-                clients && target.is_some_and(|target| overlap(target.port, self.port))
-            })
-            .min_by_key(|other| age(other));
-        match rival {
-            Some(rival) => Err(self.conflict(place, &format!("policy {}", PolicyName::of(rival)))),
-            None => Ok(()),
-        }
-    }
-
-    fn conflict(&self, place: Place, other: &str) -> Refusal {
-        let (ours, theirs) = match place {
-            Place::GrpcRoute => ("gRPC", "HTTP"),
-            _ => ("HTTP", "gRPC"),
-        };
-        Reason::RouteConflicted
-            .refuse(format!(
-                "{other} has routes for {theirs} at {} {}, and Linkerd serves only one kind at a port",
-                self.named.kind, self.name
-            ))
-            .field("spec.routes")
-            .hint(format!("name another port, or do without routes for {ours}"))
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     annotations::{self, Place},
     effect::Protocol,
     owner, ratelimit,
-    served::{Served, route_retry, rule_timeouts, served},
+    served::{Served, reached_timeouts, route_retry, served},
     siblings, target,
 };
 
@@ -102,11 +102,13 @@ fn routes(enacted: &mut Enacted, policy: &ResiliencePolicy, acting: &[Served<'_>
     for served in acting {
         let mut inherits = served.routes.is_empty();
         timed |= served.routes.is_empty();
-        for route in &served.routes {
-            let rules = rule_timeouts(*route, cluster);
+        for (route, rules) in served.routes.iter().zip(reached_timeouts(&served.routes, cluster)) {
+            if rules.is_empty() {
+                continue;
+            }
             let own_timeouts = rules.iter().all(|(timeouts, _)| !timeouts.is_empty());
             let own_retry = route_retry(*route).is_some();
-            inherits |= !own_retry && !rules.is_empty();
+            inherits |= !own_retry;
             timed |= !own_timeouts;
             if own_retry || own_timeouts {
                 own.insert(format!("{} sets its own for its requests", route.full_name()));

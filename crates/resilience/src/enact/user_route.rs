@@ -51,7 +51,7 @@ pub(super) fn enact(policy: &ResiliencePolicy, route: Route<'_>, cluster: &Clust
     for section in enacted.acting(policy) {
         match &acceptance {
             Acceptance::Accepted => {
-                if let Err(refusal) = served::serves(cluster, route) {
+                if let Err(refusal) = served::acts(cluster, route) {
                     enacted.inert(section, refusal);
                 }
             }

@@ -15,7 +15,7 @@ use crate::{
     Cluster,
     effect::{Protocol, Retry, Timeouts},
     route::{Route, RouteName},
-    served::{Served, route_retry, rule_timeouts},
+    served::{self, Served, route_retry, rule_timeouts},
 };
 
 /// What the requests of a rule get.
@@ -29,6 +29,10 @@ pub struct Rule {
     pub index: usize,
     /// Which requests, in words.
     pub matches: Vec<String>,
+    /// The route that gets all of these requests instead, since it is older and names the same: no request takes this
+    /// rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_by: Option<RouteName>,
     /// Retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<From<Retry>>,
@@ -53,21 +57,24 @@ pub(super) fn rules(cluster: &Cluster, service: &Service, served: &Served<'_>) -
             route: None,
             index: 0,
             matches: vec!["every request".into()],
+            taken_by: None,
             retry,
             timeouts,
         }];
     }
     let mut rules = Vec::new();
-    for route in &served.routes {
+    for (route, takers) in served.routes.iter().zip(served::takers(&served.routes)) {
         let own_retry = route_retry(*route).map(|values| From {
             values,
             origins: origin::of_route(cluster, *route, retry_fields(served.protocol)),
         });
-        for (index, (own, from_field)) in rule_timeouts(*route, cluster).into_iter().enumerate() {
+        let timed_rules = rule_timeouts(*route, cluster).into_iter().zip(takers);
+        for (index, ((own, from_field), taker)) in timed_rules.enumerate() {
             rules.push(Rule {
                 route: Some(route.full_name()),
                 index,
                 matches: text::matches(*route, index),
+                taken_by: taker.map(Route::full_name),
                 retry: own_retry.clone().or_else(|| retry.clone()),
                 timeouts: if own.is_empty() {
                     timeouts.clone()

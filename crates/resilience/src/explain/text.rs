@@ -5,16 +5,11 @@ use trellis_bindings::gateway::{GrpcRouteMatch, HeaderMatch, HttpRouteMatch};
 use crate::route::Route;
 
 pub(super) fn matches(route: Route<'_>, index: usize) -> Vec<String> {
-    let texts: Vec<String> = match route {
-        Route::Http(route) => {
-            let rule = route.spec.rules.get(index);
-            rule.into_iter().flat_map(|rule| &rule.matches).map(http).collect()
-        }
-        Route::Grpc(route) => {
-            let rule = route.spec.rules.get(index);
-            rule.into_iter().flat_map(|rule| &rule.matches).map(grpc).collect()
-        }
-    };
+    let http_rule = route.http_rules().get(index);
+    let grpc_rule = route.grpc_rules().get(index);
+    let http = http_rule.into_iter().flat_map(|rule| &rule.matches).map(http);
+    let grpc = grpc_rule.into_iter().flat_map(|rule| &rule.matches).map(grpc);
+    let texts: Vec<String> = http.chain(grpc).collect();
     if texts.is_empty() {
         vec!["every request".into()]
     } else {

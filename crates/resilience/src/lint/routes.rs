@@ -1,6 +1,9 @@
 //! Routes that Linkerd does not attach, does not accept, drops, or reads in part.
 
-use trellis_bindings::gateway::GROUP;
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
 
 use super::{
     Finding, Rule,
@@ -9,9 +12,13 @@ use super::{
 use crate::{
     Cluster,
     route::{Acceptance, Route, Unconvertible, accepted},
+    served::{self, route_retry, rule_timeouts},
 };
 
 pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
+    for service in &cluster.services {
+        unreached(cluster, service, findings);
+    }
     for route in cluster.routes() {
         let object = route.full_name().to_string();
         parents(cluster, route, &object, findings);
@@ -55,6 +62,39 @@ pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Rules of routes to this Service that no request takes.
+fn unreached(cluster: &Cluster, service: &Service, findings: &mut Vec<Finding>) {
+    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
+        let attached = cluster.routes().filter(|route| route.attached(&namespace, &name, port));
+        // Clients elsewhere follow what those of the Service's namespace do.
+        let clients: BTreeSet<String> = attached.map(Route::namespace).chain([namespace.clone()]).collect();
+        for client in clients {
+            let Ok(served) = served::served(cluster, service, port, &client) else {
+                continue;
+            };
+            for (route, takers) in served.routes.iter().zip(served::takers(&served.routes)) {
+                // What sets nothing loses nothing; and others' clients are told about their own routes only.
+                let sets = route_retry(*route).is_some()
+                    || rule_timeouts(*route, cluster).iter().any(|(own, _)| !own.is_empty());
+                if (route.owner().is_some() && !sets) || (client != namespace && route.namespace() == namespace) {
+                    continue;
+                }
+                for (index, taker) in takers.into_iter().enumerate() {
+                    let Some(other) = taker else { continue };
+                    let message = format!(
+                        "no request at port {port} of Service {namespace}/{name} takes spec.rules[{index}]: {} is older, and for the same",
+                        other.full_name()
+                    );
+                    let finding = Finding::new(Warning, Rule::UnreachedRule, &route.full_name().to_string(), message);
+                    findings.push(finding.hint("make the matches differ, or remove one of the rules"));
+                }
+            }
+        }
+    }
+}
+
 /// Whether it has a parent that Linkerd looks at.
 fn in_mesh(route: Route<'_>) -> bool {
     let namespace = route.namespace();
@@ -71,14 +111,15 @@ fn parents(cluster: &Cluster, route: Route<'_>, object: &str, findings: &mut Vec
     for (index, parent) in route.parents().iter().enumerate() {
         let to = parent.namespace.as_deref().unwrap_or(&namespace);
         let service = parent.kind.as_deref() == Some("Service");
-        if service && parent.group.as_deref() == Some(GROUP) {
+        if service && parent.group.as_deref() == Some(route.default_group()) {
             findings.push(
                 Finding::new(
                     Error,
                     Rule::InertParent,
                     object,
                     format!(
-                        "spec.parentRefs[{index}] has group {GROUP}, which the API server fills in; Linkerd ignores it"
+                        "spec.parentRefs[{index}] has group {}, which the API server fills in; Linkerd ignores it",
+                        route.default_group()
                     ),
                 )
                 .hint("write group: \"\" for a Service"),
@@ -88,7 +129,7 @@ fn parents(cluster: &Cluster, route: Route<'_>, object: &str, findings: &mut Vec
         if !service || !route.is_parent(parent, "Service", to, &parent.name) {
             continue;
         }
-        if !cluster.gateway.seen(route.place(), &cluster.mesh) {
+        if !cluster.sees(route) {
             let message = format!(
                 "Linkerd {} does not read the version that is served",
                 cluster.mesh.version

@@ -1,7 +1,7 @@
 //! Durations as Go writes them, in which profiles give timeouts: `1m30s`, `1.5s`, `300ms`.
 
 /// Milliseconds, if it is a whole number of them.
-pub(super) fn milliseconds(text: &str) -> Option<u64> {
+pub(crate) fn milliseconds(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut microseconds: u64 = 0;
     while !rest.is_empty() {

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  routes[] ──────────────▶ one route per entry: its matches, the policy's retries and timeouts
-//!  and nobody else's route ─▶ one more, `rest`, that takes all other requests and sets nothing
+//!  where nobody else's route is served ─▶ one more, `rest`, that takes all other requests and sets nothing
 //!  consumer without routes[] ─▶ one route, `all`
 //! ```
 //!
 //! Invariants: group and kind of the parent are always written, since the API server would fill them with others;
-//! there are no backends, so that traffic goes where it went; a name is at most 63 characters long.
+//! there are no backends, so that traffic goes where it went; a name is at most 63 characters long; `rest` is the first,
+//! so that it is written before the entries and taken back after them: without it, other requests get 404.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
@@ -20,7 +21,7 @@ use trellis_bindings::gateway::{
 };
 use trellis_core::Refusal;
 
-use super::{OWNER, Route};
+use super::{OWNER, Request, Route};
 use crate::{Reason, annotations::Annotations, annotations::Place, joined, shortened};
 
 /// A route that is made for a policy.
@@ -34,6 +35,11 @@ pub enum Built {
 }
 
 impl Built {
+    /// Whether it takes what fits no entry, and sets nothing.
+    pub(crate) fn is_rest(&self, policy: &ResiliencePolicy) -> bool {
+        self.as_route().name() == name_of(policy, REST)
+    }
+
     /// The route as any other.
     #[must_use]
     pub fn as_route(&self) -> Route<'_> {
@@ -45,15 +51,14 @@ impl Built {
 }
 
 /// Which routes a policy needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// None: it writes to its target.
     Whole,
-    /// One for each entry of its routes; with `rest` set, one more, without which requests that fit no entry would get
-    /// 404.
+    /// One for each entry of its routes; and one more before them where requests that fit no entry would get 404.
     Entries {
-        /// Whether nobody else's route takes the other requests.
-        rest: bool,
+        /// The ports where nobody else's route is served; `None` stands for all of the target.
+        rest: Vec<Option<u16>>,
     },
     /// One for all requests of clients in the policy's namespace to a Service in another one.
     Consumer,
@@ -73,7 +78,7 @@ pub fn name_of(policy: &ResiliencePolicy, entry: &str) -> String {
 /// The routes for a policy: `annotations` are those of the sections that it sets on them. None, if there are none.
 ///
 /// Refuses with `Invalid` a regular expression that Linkerd could not read.
-pub fn build(policy: &ResiliencePolicy, scope: Scope, annotations: &Annotations) -> Result<Vec<Built>, Refusal> {
+pub fn build(policy: &ResiliencePolicy, scope: &Scope, annotations: &Annotations) -> Result<Vec<Built>, Refusal> {
     let Some(target) = policy.spec.target_ref.as_ref().filter(|_| !annotations.is_empty()) else {
         return Ok(Vec::new());
     };
@@ -93,19 +98,10 @@ pub fn build(policy: &ResiliencePolicy, scope: Scope, annotations: &Annotations)
     for (index, entry) in entries.iter().enumerate() {
         built.push(maker.entry(entry, index, annotations)?);
     }
-    if rest {
-        let nothing = Annotations::new();
-        built.push(match kind_of(policy) {
-            Place::GrpcRoute => maker.grpc(REST, &nothing, GrpcRouteRule::default()),
-            _ => maker.http(
-                REST,
-                &nothing,
-                HttpRouteRule {
-                    matches: vec![everything()],
-                    ..HttpRouteRule::default()
-                },
-            ),
-        });
+    // An entry for every request leaves none.
+    let requests = built.iter().flat_map(|entry| Request::of(entry.as_route())).flatten();
+    if !rest.is_empty() && !requests.into_iter().any(|request| request.is_every()) {
+        built.insert(0, maker.rest(rest, kind_of(policy)));
     }
     Ok(built)
 }
@@ -150,9 +146,28 @@ impl Maker<'_> {
         }
     }
 
+    /// All other requests, at these ports.
+    fn rest(&self, ports: &[Option<u16>], kind: Place) -> Built {
+        let nothing = Annotations::new();
+        let parents = ports.iter().map(|port| self.parent(*port)).collect();
+        let rule = HttpRouteRule {
+            matches: vec![everything()],
+            ..HttpRouteRule::default()
+        };
+        let mut rest = match kind {
+            Place::GrpcRoute => self.grpc(REST, &nothing, GrpcRouteRule::default()),
+            _ => self.http(REST, &nothing, rule),
+        };
+        match &mut rest {
+            Built::Http(route) => route.spec.parent_refs = parents,
+            Built::Grpc(route) => route.spec.parent_refs = parents,
+        }
+        rest
+    }
+
     fn http(&self, entry: &str, annotations: &Annotations, rule: HttpRouteRule) -> Built {
         let spec = HttpRouteSpec {
-            parent_refs: vec![self.parent()],
+            parent_refs: vec![self.parent(self.target.port)],
             rules: vec![rule],
             ..HttpRouteSpec::default()
         };
@@ -165,7 +180,7 @@ impl Maker<'_> {
 
     fn grpc(&self, entry: &str, annotations: &Annotations, rule: GrpcRouteRule) -> Built {
         let spec = GrpcRouteSpec {
-            parent_refs: vec![self.parent()],
+            parent_refs: vec![self.parent(self.target.port)],
             rules: vec![rule],
             ..GrpcRouteSpec::default()
         };
@@ -176,7 +191,7 @@ impl Maker<'_> {
         })
     }
 
-    fn parent(&self) -> ParentRef {
+    fn parent(&self, port: Option<u16>) -> ParentRef {
         let own = self.policy.namespace();
         let (group, kind) = match self.target.kind {
             TargetKind::EgressNetwork => ("policy.linkerd.io", "EgressNetwork"),
@@ -191,7 +206,7 @@ impl Maker<'_> {
                 .clone()
                 .filter(|named| Some(named) != own.as_ref()),
             name: self.target.name.clone(),
-            port: self.target.port,
+            port,
         }
     }
 

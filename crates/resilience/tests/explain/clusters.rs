@@ -19,6 +19,8 @@ pub(crate) struct Case {
     profiles: Vec<(&'static str, usize, usize)>,
 }
 
+/// The kind of Linkerd's own routes for HTTP.
+const LINKERDS: &str = "HTTPRoute of Linkerd";
 const NAMESPACES: [&str; 3] = ["shop", "other", "third"];
 
 impl Case {
@@ -165,20 +167,28 @@ fn verdict() -> impl Strategy<Value = (&'static str, &'static str)> {
 }
 
 fn route() -> impl Strategy<Value = Value> {
+    let grpc_or_http = vec![
+        json!({}),
+        json!({"path": {"value": "/a"}, "method": {"service": "shop.Carts"}}),
+        json!({"path": {"type": "PathPrefix", "value": "/a"}, "method": {"type": "Exact", "service": "shop.Carts"}}),
+        json!({"path": {"value": "/b"}, "headers": [{"name": "X", "value": "1"}, {"name": "y", "value": "2"}]}),
+        json!({"path": {"value": "/b"}, "headers": [{"name": "y", "value": "2", "type": "Exact"}, {"name": "x", "value": "1"}]}),
+    ];
     let rule = (
         option::weighted(0.4, select(vec!["8s", "0s", "1h30m", "500ms", ""])),
         option::weighted(0.05, select(vec!["RequestMirror", "URLRewrite", "ExtensionRef"])),
         option::weighted(0.2, Just("RequestHeaderModifier")),
+        vec(select(grpc_or_http), 0..3),
     );
-    let rule = rule.prop_map(|(request, bad, good)| {
+    let rule = rule.prop_map(|(request, bad, good, matches)| {
         let filters: Vec<Value> = bad
             .into_iter()
             .chain(good)
             .map(|filter| json!({"type": filter}))
             .collect();
-        json!({"timeouts": {"request": request, "backendRequest": "1s"}, "filters": filters})
+        json!({"matches": matches, "timeouts": {"request": request, "backendRequest": "1s"}, "filters": filters})
     });
-    let kind = prop_oneof![1 => Just("HTTPRoute"), 1 => Just("GRPCRoute")];
+    let kind = prop_oneof![2 => Just("HTTPRoute"), 2 => Just("GRPCRoute"), 1 => Just(LINKERDS)];
     let namespace = prop_oneof![4 => Just("shop"), 2 => Just("other"), 1 => Just("third")];
     (kind, namespace, 0..3, vec((parent(), verdict()), 1..3), annotations(), vec(rule, 0..3)).prop_map(
         |(kind, namespace, second, parents, annotations, rules)| {
@@ -193,8 +203,18 @@ fn route() -> impl Strategy<Value = Value> {
                 })
                 .collect();
             let parents: Vec<&Value> = parents.iter().map(|(parent, _)| parent).collect();
+            let mut rules = rules;
+            for one in rules.iter_mut().flat_map(|rule| rule["matches"].as_array_mut().unwrap()) {
+                // A path is of HTTP, and a method that is an object of gRPC.
+                let fields = one.as_object_mut().unwrap();
+                fields.remove(if kind == "GRPCRoute" { "path" } else { "method" });
+            }
+            let (version, kind) = match kind {
+                LINKERDS => ("policy.linkerd.io/v1beta3", "HTTPRoute"),
+                _ => ("gateway.networking.k8s.io/v1", kind),
+            };
             json!({
-                "apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+                "apiVersion": version, "kind": kind,
                 "metadata": {
                     "namespace": namespace, "annotations": annotations,
                     "creationTimestamp": format!("2026-01-01T00:00:0{second}Z"),
@@ -207,7 +227,17 @@ fn route() -> impl Strategy<Value = Value> {
 }
 
 fn named(routes: Vec<Value>, kind: &str) -> Vec<Value> {
-    routes.into_iter().filter(|route| route["kind"] == kind).collect()
+    let linkerds = |route: &Value| route["apiVersion"] == "policy.linkerd.io/v1beta3";
+    routes
+        .into_iter()
+        .filter(|route| {
+            if kind == LINKERDS {
+                linkerds(route)
+            } else {
+                route["kind"] == kind && !linkerds(route)
+            }
+        })
+        .collect()
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
@@ -260,6 +290,10 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
                 services: vec![serde_json::from_value(service).unwrap()],
                 http_routes: named(routes.clone(), "HTTPRoute").into_iter().map(typed).collect(),
                 grpc_routes: named(routes.clone(), "GRPCRoute")
+                    .into_iter()
+                    .map(|value| serde_json::from_value(value).unwrap())
+                    .collect(),
+                linkerd_routes: named(routes.clone(), LINKERDS)
                     .into_iter()
                     .map(|value| serde_json::from_value(value).unwrap())
                     .collect(),

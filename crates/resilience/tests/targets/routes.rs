@@ -19,6 +19,14 @@ fn a_path_gets_a_route_and_the_rest_another() {
         json!([
             {
                 "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+                "metadata": {"name": "p-rest", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"}},
+                "spec": {
+                    "parentRefs": parent,
+                    "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}],
+                },
+            },
+            {
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
                 "metadata": {
                     "name": "p-search", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"},
                     "annotations": {"retry.linkerd.io/http": "5xx", "retry.linkerd.io/limit": "3"},
@@ -26,14 +34,6 @@ fn a_path_gets_a_route_and_the_rest_another() {
                 "spec": {
                     "parentRefs": parent,
                     "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/search"}, "method": "GET"}]}],
-                },
-            },
-            {
-                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
-                "metadata": {"name": "p-rest", "namespace": "shop", "labels": {"resilience.trellis.dev/policy": "p"}},
-                "spec": {
-                    "parentRefs": parent,
-                    "rules": [{"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]}],
                 },
             },
         ])
@@ -61,16 +61,16 @@ fn a_grpc_policy_makes_grpc_routes() {
         json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "retry": {"retryableGrpcCodes": "unavailable"}});
     let found = done(&cluster("2.20"), &spec);
     let routes = serde_json::to_value(&found.targets[0].routes).unwrap();
-    assert_eq!(routes[0]["kind"], "GRPCRoute");
+    assert_eq!(routes[1]["kind"], "GRPCRoute");
     assert_eq!(
-        routes[0]["metadata"]["annotations"],
+        routes[1]["metadata"]["annotations"],
         json!({"retry.linkerd.io/grpc": "unavailable", "retry.linkerd.io/limit": "3"})
     );
     assert_eq!(
-        routes[0]["spec"]["rules"],
+        routes[1]["spec"]["rules"],
         json!([{"matches": [{"method": {"type": "Exact", "service": "shop.v1.Carts"}}]}])
     );
-    assert_eq!(routes[1]["spec"]["rules"], json!([{}]));
+    assert_eq!(routes[0]["spec"]["rules"], json!([{}]));
 }
 
 /// Clients of one namespace: a route there, that points to the Service of the other.
@@ -160,6 +160,8 @@ fn of_two_kinds_the_older_policy_stays() {
 #[rstest]
 #[case::grpc_on_2_17("2.17", CARTS, &["v1"], "FeatureNotInVersion")]
 #[case::no_grpc("2.20", CARTS, &[], "GatewayApiMissing")]
+#[case::as_2_17_brings_it("2.17", CARTS, &["v1alpha2"], "GatewayApiMissing")]
+#[case::older_than_linkerd("2.20", CARTS, &["v1alpha2"], "GatewayApiMissing")]
 fn routes_need_kinds_that_linkerd_reads(
     #[case] version: &str,
     #[case] routes: &str,
@@ -170,6 +172,36 @@ fn routes_need_kinds_that_linkerd_reads(
     cluster.gateway.grpc = served.iter().map(|&version| version.to_owned()).collect();
     let spec = json!({"targetRef": {"name": "web"}, "routes": entries(routes), "timeout": {"requestTimeout": "1s"}});
     assert_eq!(reason(&done(&cluster, &spec)), Some(expected));
+}
+
+/// As Linkerd 2.16 and 2.17 bring it (facts, section 13): it follows routes that are not looked at here.
+#[test]
+fn only_v1beta1_leaves_whole_services_with_a_word() {
+    let mut cluster = cluster("2.16");
+    cluster.gateway.http = ["v1beta1".to_owned()].into();
+    cluster.gateway.grpc.clear();
+    let whole = |spec: Value| done(&cluster, &spec);
+    let found = whole(json!({"targetRef": {"name": "web"}, "timeout": {"requestTimeout": "1s"}}));
+    assert!(found.targets[0].in_force());
+    let notes = found.targets[0].notes.join("; ");
+    assert!(notes.contains("HTTPRoute is served as v1beta1 only"), "{notes}");
+    let found = whole(json!({"targetRef": {"name": "web"}, "circuitBreaker": {}}));
+    assert!(found.targets[0].notes.is_empty(), "routes do not touch a breaker");
+    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "retry": {}});
+    let found = whole(spec);
+    assert_eq!(reason(&found), Some("GatewayApiMissing"));
+    assert!(found.targets[0].routes.is_empty());
+    assert!(
+        found.targets[0]
+            .refusal()
+            .unwrap()
+            .to_string()
+            .contains("install the Gateway API 1.1")
+    );
+    let found = whole(json!({"targetRef": {"kind": "HTTPRoute", "name": "web-search"}, "retry": {}}));
+    assert_eq!(reason(&found), Some("GatewayApiMissing"));
+    let told = trellis_resilience::explain(&cluster, "shop", "web", 80, "shop").unwrap();
+    assert!(told.notes.iter().any(|note| note.contains("v1beta1 only")));
 }
 
 #[test]

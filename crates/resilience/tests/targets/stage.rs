@@ -61,7 +61,12 @@ pub(crate) fn route(kind: &str, changes: &Value) -> Value {
 }
 
 pub(crate) fn with_route(mut cluster: Cluster, route: Value) -> Cluster {
-    if route["kind"] == "GRPCRoute" {
+    if route["apiVersion"]
+        .as_str()
+        .is_some_and(|version| version.starts_with("policy.linkerd.io/"))
+    {
+        cluster.linkerd_routes.push(serde_json::from_value(route).unwrap());
+    } else if route["kind"] == "GRPCRoute" {
         cluster.grpc_routes.push(serde_json::from_value(route).unwrap());
     } else {
         cluster.http_routes.push(serde_json::from_value(route).unwrap());

@@ -182,7 +182,9 @@ impl<'a, C: Reconcile> Work<'a, C> {
             return Ok(plan.waiting);
         }
         let kept = |entry: &InventoryEntry| applied.iter().any(|done| apply::same(entry, done));
-        let left: Vec<_> = self.inventory.iter().filter(|entry| !kept(entry)).cloned().collect();
+        // In the reverse order, as everything is taken back.
+        let left = self.inventory.iter().rev().filter(|entry| !kept(entry));
+        let left: Vec<_> = left.cloned().collect();
         self.release(&left).await?;
         self.inventory = applied;
         Ok(None)

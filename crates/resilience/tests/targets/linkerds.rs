@@ -1,0 +1,94 @@
+//! Linkerd's own `HTTPRoute`, of `policy.linkerd.io`: served like that of the Gateway API (facts, section 5).
+
+#![expect(clippy::indexing_slicing, reason = "helpers of tests fail by panicking, like tests")]
+
+use rstest::rstest;
+use serde_json::{Value, json};
+use trellis_api::Section;
+use trellis_resilience::{explain, lint::lint};
+
+use crate::stage::{CARTS, SEARCH, cluster, done, entries, reason, route, with_route};
+
+fn theirs(changes: &Value) -> Value {
+    let mut route = route("HTTPRoute", changes);
+    route["apiVersion"] = json!("policy.linkerd.io/v1beta3");
+    route
+}
+
+/// With a block of its own on every rule, the Service's does nothing; in every version of Linkerd, and with the Gateway
+/// API or without.
+#[rstest]
+#[case::annotation("2.20", json!({"metadata": {"annotations": {"timeout.linkerd.io/request": "1s"}}}), Some("ShadowedByRoutes"))]
+#[case::field("2.16", json!({"spec": {"rules": [{"timeouts": {"request": "1s"}}]}}), Some("ShadowedByRoutes"))]
+#[case::in_gos_grammar("2.20", json!({"spec": {"rules": [{"timeouts": {"request": "1m30s"}}]}}), Some("ShadowedByRoutes"))]
+#[case::zero_is_none("2.20", json!({"spec": {"rules": [{"timeouts": {"request": "0s"}}]}}), None)]
+#[case::none("2.20", json!({}), None)]
+#[case::not_accepted("2.20", json!({"status": null, "metadata": {"annotations": {"timeout.linkerd.io/request": "1s"}}}), None)]
+#[case::defaulted_group("2.20", json!({"spec": {"parentRefs": [{"group": "policy.linkerd.io", "kind": "Service", "name": "web"}]}, "metadata": {"annotations": {"timeout.linkerd.io/request": "1s"}}}), None)]
+fn a_route_of_linkerds_own_shadows_the_service(
+    #[case] version: &str,
+    #[case] changes: Value,
+    #[case] expected: Option<&str>,
+) {
+    let mut cluster = with_route(cluster(version), theirs(&changes));
+    cluster.gateway.http.clear();
+    cluster.gateway.grpc.clear();
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"name": "web"}, "timeout": {"idleTimeout": "1m"}, "retry": {}}),
+    );
+    assert_eq!(reason(&found), expected);
+    assert!(found.targets[0].annotations.contains_key("retry.linkerd.io/limit"));
+    if expected.is_some() {
+        assert_ne!(
+            found.targets[0].sections[&Section::Timeout],
+            trellis_resilience::Standing::Won
+        );
+    }
+}
+
+/// It takes what fits no entry, wins where it is older, and is not pushed out by gRPC.
+#[test]
+fn it_counts_as_a_route_of_somebody_else() {
+    let with = |changes: &Value| with_route(cluster("2.20"), theirs(changes));
+    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "timeout": {"requestTimeout": "1s"}});
+    let names: Vec<String> = done(&with(&json!({})), &spec).targets[0]
+        .routes
+        .iter()
+        .map(|built| built.as_route().name())
+        .collect();
+    assert_eq!(names, ["p-search"]);
+    let same = json!({"spec": {"rules": [{"matches": [{"path": {"value": "/search"}, "method": "GET"}]}]}});
+    let found = done(&with(&same), &spec);
+    assert_eq!(reason(&found), Some("RouteConflicted"));
+    let message = found.targets[0].refusal().unwrap().message.clone();
+    assert!(
+        message.contains("HTTPRoute.policy.linkerd.io shop/web-search"),
+        "{message}"
+    );
+    let grpc = json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "timeout": {"requestTimeout": "1s"}});
+    assert_eq!(reason(&done(&with(&json!({})), &grpc)), Some("RouteConflicted"));
+    // A targetRef means the Gateway API's.
+    let on = json!({"targetRef": {"kind": "HTTPRoute", "name": "web-search"}, "retry": {}});
+    assert_eq!(reason(&done(&with(&json!({})), &on)), Some("TargetNotFound"));
+}
+
+#[test]
+fn it_is_explained_and_linted() {
+    let rules = json!([{"timeouts": {"request": "1m30s"}}]);
+    let cluster = with_route(cluster("2.19"), theirs(&json!({"spec": {"rules": rules}})));
+    let found = explain(&cluster, "shop", "web", 80, "shop").unwrap();
+    assert!(found.others_refused);
+    assert_eq!(
+        found.rules[0].route.as_ref().unwrap().to_string(),
+        "HTTPRoute.policy.linkerd.io shop/web-search"
+    );
+    assert_eq!(found.rules[0].timeouts.as_ref().unwrap().values.request, Some(90_000));
+    assert_eq!(lint(&cluster), []);
+    let inert = json!({"spec": {"parentRefs": [{"group": "policy.linkerd.io", "kind": "Service", "name": "web"}]}});
+    let found = lint(&with_route(crate::stage::cluster("2.20"), theirs(&inert)));
+    assert!(
+        found.iter().any(|finding| finding.rule.to_string() == "inert-parent"),
+        "{found:?}"
+    );
+}
