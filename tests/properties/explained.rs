@@ -152,6 +152,9 @@ fn rule(found: &RuleOutlook) -> Value {
     if let Some(route) = &found.route {
         told["route"] = route.as_str().into();
     }
+    if let Some(taker) = &found.taken_by {
+        told["takenBy"] = taker.as_str().into();
+    }
     if let Some(block) = &found.retry {
         told["retry"] = json!({ "limit": block.retry.limit });
         if !block.retry.statuses.is_empty() {

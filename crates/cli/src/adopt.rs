@@ -35,10 +35,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for (key, (theirs, ours)) in &adoption.respelt {
-        let ours = ours.as_deref().unwrap_or("nothing");
-        out::say(format_args!(
-            "remove {key}: {theirs} before you apply the policy, which says {ours} and means the same"
-        ));
+        match ours {
+            Some(ours) => out::say(format_args!(
+                "set {key} to {ours} before you apply the policy; it means the same as {theirs}"
+            )),
+            None => out::say(format_args!(
+                "{key}: {theirs} may stay or go; it makes no difference, and the policy says nothing of it"
+            )),
+        }
     }
     for left in &adoption.left {
         out::say(format_args!("left as it is: {left}"));

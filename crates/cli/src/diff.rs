@@ -4,8 +4,12 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use kube::ResourceExt as _;
+use serde::Serialize;
 use trellis_api::ResiliencePolicy;
-use trellis_resilience::{diff::diff, project::project};
+use trellis_resilience::{
+    diff::{Change, Changes, Diff, diff},
+    project::{Conflict, project},
+};
 
 use crate::{live, out};
 
@@ -32,31 +36,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let policies = read(args)?;
     let mut cluster = crate::wait_for(args.cluster.cluster())?;
     let (before, _) = project(&cluster);
-    for policy in policies {
+    for mut policy in policies {
         let name = |policy: &ResiliencePolicy| (policy.namespace(), policy.name_any());
-        cluster.policies.retain(|known| name(known) != name(&policy));
+        let at = cluster.policies.iter().position(|known| name(known) == name(&policy));
+        if let Some(living) = at.map(|at| cluster.policies.swap_remove(at)) {
+            // An edit changes neither its age, by which policies win, nor what it is known to have written.
+            policy.metadata.uid = living.metadata.uid;
+            policy.metadata.creation_timestamp = living.metadata.creation_timestamp;
+            policy.status = living.status;
+        }
         cluster.policies.push(policy);
     }
     let (after, conflicts) = project(&cluster);
     let diff = diff(&before, &after);
     if args.json {
-        out::data(serde_json::to_string_pretty(&diff)?);
+        let told = Told {
+            diff: &diff,
+            conflicts: &conflicts,
+        };
+        out::data(serde_json::to_string_pretty(&told)?);
     } else {
-        for change in &diff.objects {
-            out::data(&change.object);
-            for (key, (was, is)) in &change.annotations {
-                out::data(format_args!(
-                    "  {key}: {} -> {}",
-                    was.as_deref().unwrap_or("(none)"),
-                    is.as_deref().unwrap_or("(none)")
-                ));
-            }
-        }
-        out::say(format_args!(
-            "{} objects and {} kinds of calls change",
-            diff.objects.len(),
-            diff.calls.len()
-        ));
+        print(&diff);
     }
     for conflict in &conflicts {
         out::say(format_args!(
@@ -65,6 +65,49 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The JSON form.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    diff: &'a Diff,
+    conflicts: &'a [Conflict],
+}
+
+fn print(diff: &Diff) {
+    for change in &diff.objects {
+        let how = match change.change {
+            Change::Added => " (new)",
+            Change::Removed => " (goes)",
+            Change::Changed => "",
+        };
+        out::data(format_args!("{}{how}", change.object));
+        lines(&change.annotations);
+        lines(&change.fields);
+    }
+    for change in &diff.calls {
+        let Some(told) = change.after.as_deref().or(change.before.as_deref()) else {
+            continue;
+        };
+        out::data(format_args!(
+            "calls from {} to {}, port {}",
+            told.from, told.service, told.port
+        ));
+        lines(&change.fields());
+    }
+    out::say(format_args!(
+        "{} objects and {} kinds of calls change",
+        diff.objects.len(),
+        diff.calls.len()
+    ));
+}
+
+fn lines(changes: &Changes) {
+    for (name, (was, is)) in changes {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+        out::data(format_args!("  {name}: {} -> {}", value(was), value(is)));
+    }
 }
 
 fn read(args: &Args) -> anyhow::Result<Vec<ResiliencePolicy>> {

@@ -30,8 +30,9 @@ pub struct Adoption {
     /// The policy; absent if there is nothing to take over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<ResiliencePolicy>,
-    /// Annotations that the policy spells otherwise, though it means the same: they have to be removed before it can
-    /// be applied, since it overwrites nobody's values. First theirs, then the policy's.
+    /// Annotations that the policy spells otherwise, though it means the same. First theirs, then the policy's: they
+    /// have to be set to that before it can be applied, since it overwrites nobody's values. What the policy does not
+    /// write may stay.
     pub respelt: BTreeMap<String, (String, Option<String>)>,
     /// What stays as it is, and why.
     pub left: Vec<String>,

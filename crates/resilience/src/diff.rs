@@ -7,12 +7,12 @@ use kube::{Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Cluster, Explanation, adopt::sections::union, explain};
+use crate::{Cluster, Explanation, adopt::sections::union, explain, owner, route::Route};
 
 /// What differs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Diff {
-    /// Annotations and objects.
+    /// Objects: annotations of those of users, everything of those that are made for policies.
     pub objects: Vec<ObjectChange>,
     /// What calls get.
     pub calls: Vec<CallChange>,
@@ -26,8 +26,14 @@ pub struct ObjectChange {
     /// Whether it is there in only one of the states.
     pub change: Change,
     /// Annotations of Linkerd: before and after.
-    pub annotations: BTreeMap<String, (Option<String>, Option<String>)>,
+    pub annotations: Changes,
+    /// Fields of the spec of what policies make, by their paths: before and after.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: Changes,
 }
+
+/// Values by name, before and after; absent where there is none.
+pub type Changes = BTreeMap<String, (Option<String>, Option<String>)>;
 
 /// How an object differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -59,65 +65,136 @@ pub fn diff(before: &Cluster, after: &Cluster) -> Diff {
     }
 }
 
-type Stored<'a> = BTreeMap<String, BTreeMap<&'a str, &'a str>>;
+/// An object as far as it is compared.
+#[derive(Default)]
+struct Stored {
+    annotations: BTreeMap<String, String>,
+    fields: BTreeMap<String, String>,
+}
 
 fn objects(before: &Cluster, after: &Cluster) -> Vec<ObjectChange> {
-    let (old, new) = (stored(before), stored(after));
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let (mut old, mut new) = (stored(before), stored(after));
+    let names: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
     let mut changes = Vec::new();
-    for name in names {
-        let (was, is) = (old.get(name), new.get(name));
-        let change = match (was, is) {
+    for object in names {
+        let (was, is) = (old.remove(&object), new.remove(&object));
+        let change = match (&was, &is) {
             (None, _) => Change::Added,
             (_, None) => Change::Removed,
             _ => Change::Changed,
         };
-        let get = |from: Option<&BTreeMap<&str, &str>>, key: &str| {
-            from.and_then(|all| all.get(key)).map(|value| (*value).to_owned())
-        };
-        let keys: BTreeSet<&str> = [was, is]
-            .into_iter()
-            .flatten()
-            .flat_map(|all| all.keys().copied())
-            .collect();
-        let annotations: BTreeMap<String, _> = keys
-            .into_iter()
-            .map(|key| (key.to_owned(), (get(was, key), get(is, key))))
-            .filter(|(_, (was, is))| was != is)
-            .collect();
-        if change != Change::Changed || !annotations.is_empty() {
+        let (was, is) = (was.unwrap_or_default(), is.unwrap_or_default());
+        let annotations = changed(&was.annotations, &is.annotations);
+        let fields = changed(&was.fields, &is.fields);
+        if change != Change::Changed || !annotations.is_empty() || !fields.is_empty() {
             changes.push(ObjectChange {
-                object: name.clone(),
+                object,
                 change,
                 annotations,
+                fields,
             });
         }
     }
     changes
 }
 
-/// Annotations of Linkerd, by object.
-fn stored(cluster: &Cluster) -> Stored<'_> {
+fn changed(was: &BTreeMap<String, String>, is: &BTreeMap<String, String>) -> Changes {
+    let keys: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
+    keys.into_iter()
+        .map(|key| (key.clone(), (was.get(key).cloned(), is.get(key).cloned())))
+        .filter(|(_, (was, is))| was != is)
+        .collect()
+}
+
+/// What is compared, by object.
+fn stored(cluster: &Cluster) -> BTreeMap<String, Stored> {
     let named = |kind: &str, meta: &ObjectMeta| {
         let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
         format!("{kind} {}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())
     };
-    let of = |kind: &str, meta| (named(kind, meta), linkerds(meta));
-    let services = cluster.services.iter().map(|it| of("Service", it.meta()));
-    let networks = cluster.egress_networks.iter().map(|it| of("EgressNetwork", it.meta()));
-    let routes = cluster
-        .routes()
-        .map(|it| (it.full_name().to_string(), linkerds(it.meta())));
-    services.chain(networks).chain(routes).collect()
+    let of = |kind: &str, meta: &ObjectMeta, fields| {
+        let annotations = linkerds(meta);
+        (named(kind, meta), Stored { annotations, fields })
+    };
+    let services = cluster
+        .services
+        .iter()
+        .map(|it| of("Service", it.meta(), BTreeMap::new()));
+    let networks = cluster
+        .egress_networks
+        .iter()
+        .map(|it| of("EgressNetwork", it.meta(), BTreeMap::new()));
+    let routes = cluster.routes().map(|it| {
+        let spec = match it {
+            Route::Http(route) => leaves(&route.spec),
+            Route::Grpc(route) => leaves(&route.spec),
+            Route::Linkerd(_) => BTreeMap::new(),
+        };
+        let fields = made(it.meta(), spec);
+        let annotations = linkerds(it.meta());
+        (it.full_name().to_string(), Stored { annotations, fields })
+    });
+    let servers = cluster
+        .servers
+        .iter()
+        .map(|it| of("Server", it.meta(), made(it.meta(), leaves(&it.spec))));
+    let limits = cluster
+        .rate_limits
+        .iter()
+        .map(|it| of("HTTPLocalRateLimitPolicy", it.meta(), made(it.meta(), leaves(&it.spec))));
+    services
+        .chain(networks)
+        .chain(routes)
+        .chain(servers)
+        .chain(limits)
+        .collect()
 }
 
-fn linkerds(meta: &ObjectMeta) -> BTreeMap<&str, &str> {
+/// What users made is theirs to compare.
+fn made(meta: &ObjectMeta, fields: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    if owner::made_for(meta).is_some() {
+        fields
+    } else {
+        BTreeMap::new()
+    }
+}
+
+/// The values in a tree, by their paths: `rules[0].matches[0].path.value`.
+fn leaves(tree: &impl Serialize) -> BTreeMap<String, String> {
+    fn walk(at: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let path = if at.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{at}.{name}")
+                    };
+                    walk(&path, value, into);
+                }
+            }
+            Value::Array(items) => {
+                for (index, value) in items.iter().enumerate() {
+                    walk(&format!("{at}[{index}]"), value, into);
+                }
+            }
+            Value::Null => {}
+            Value::String(text) => drop(into.insert(at.to_owned(), text.clone())),
+            other => drop(into.insert(at.to_owned(), other.to_string())),
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk("", &serde_json::to_value(tree).unwrap_or_default(), &mut found);
+    found
+}
+
+fn linkerds(meta: &ObjectMeta) -> BTreeMap<String, String> {
     let all = meta.annotations.iter().flatten();
     all.filter(|(key, _)| {
         key.split_once('/')
             .is_some_and(|(domain, _)| domain.ends_with("linkerd.io"))
     })
-    .map(|(key, value)| (key.as_str(), value.as_str()))
+    .map(|(key, value)| (key.clone(), value.clone()))
     .collect()
 }
 
@@ -151,6 +228,18 @@ fn calls(before: &Cluster, after: &Cluster) -> Vec<CallChange> {
         }
     }
     changes
+}
+
+impl CallChange {
+    /// What calls get otherwise, by where it stands in an [`Explanation`].
+    #[must_use]
+    pub fn fields(&self) -> Changes {
+        let of = |told: &Option<Box<Explanation>>| told.as_deref().map(|told| leaves(&effect(told)));
+        changed(
+            &of(&self.before).unwrap_or_default(),
+            &of(&self.after).unwrap_or_default(),
+        )
+    }
 }
 
 /// The values of an explanation, without their origins and without remarks; statuses as sets, whose spelling and order

@@ -23,6 +23,21 @@ pub fn manager(policy: &ResiliencePolicy) -> String {
     trellis_core::manager::of_object(CONTROLLER, &policy.metadata)
 }
 
+/// The policy that an object was made for, as its controlling owner reference says.
+#[must_use]
+pub fn made_for(meta: &ObjectMeta) -> Option<PolicyName> {
+    let mut owners = meta.owner_references.iter().flatten();
+    let policy = owners.find(|owner| {
+        owner.controller == Some(true)
+            && owner.kind == "ResiliencePolicy"
+            && owner.api_version.starts_with("resilience.trellis.dev/")
+    })?;
+    Some(PolicyName::new(
+        meta.namespace.as_deref().unwrap_or_default(),
+        &policy.name,
+    ))
+}
+
 /// The annotations that were written on behalf of the policy.
 #[must_use]
 pub fn written<'a>(meta: &'a ObjectMeta, policy: &ResiliencePolicy) -> BTreeSet<&'a str> {

@@ -20,7 +20,7 @@ use crate::{
     attach::Target,
     enact::enact,
     owner,
-    route::{Built, CONTROLLER, Route},
+    route::{Built, CONTROLLER},
 };
 
 /// A value of somebody else that stays.
@@ -43,6 +43,7 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
     let mut conflicts = Vec::new();
     let mut writes = Vec::new();
     let mut routes = Vec::new();
+    let mut limits = Vec::new();
     let alive = |policy: &&ResiliencePolicy| policy.metadata.deletion_timestamp.is_none() && !policy.spec.suspend;
     for policy in cluster.policies.iter().filter(alive) {
         for enacted in enact(policy, cluster).targets {
@@ -52,6 +53,7 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
                 writes.push((policy, at, enacted.annotations));
             }
             routes.extend(enacted.routes.into_iter().map(|route| (policy, route)));
+            limits.extend(enacted.limit.map(|limit| (policy, limit)));
         }
     }
     let suspended: Vec<String> = cluster
@@ -61,9 +63,11 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
         .map(owner::manager)
         .collect();
 
-    let own = |route: Route<'_>| route.owner().is_some_and(|owner| !is_suspended(cluster, &owner));
-    after.http_routes.retain(|route| !own(Route::Http(route)));
-    after.grpc_routes.retain(|route| !own(Route::Grpc(route)));
+    let own = |meta: &ObjectMeta| owner::made_for(meta).is_some_and(|owner| !is_suspended(cluster, &owner));
+    after.http_routes.retain(|route| !own(&route.metadata));
+    after.grpc_routes.retain(|route| !own(&route.metadata));
+    after.servers.retain(|server| !own(&server.metadata));
+    after.rate_limits.retain(|limit| !own(&limit.metadata));
     for meta in metas(&mut after) {
         release(meta.1, |manager| {
             owner::is_policys(manager) && !suspended.iter().any(|name| name == manager)
@@ -85,6 +89,14 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
     }
     for (policy, built) in routes {
         add(&mut after, cluster, policy, built);
+    }
+    for (policy, mut limit) in limits {
+        if let Some(mut server) = limit.server {
+            server.metadata.owner_references = Some(vec![reference(policy)]);
+            after.servers.push(server);
+        }
+        limit.policy.metadata.owner_references = Some(vec![reference(policy)]);
+        after.rate_limits.push(limit.policy);
     }
     (after, conflicts)
 }
@@ -223,14 +235,7 @@ fn add(after: &mut Cluster, before: &Cluster, policy: &ResiliencePolicy, built: 
         return;
     }
     let finish = |meta: &mut ObjectMeta| {
-        meta.owner_references = Some(vec![OwnerReference {
-            api_version: "resilience.trellis.dev/v1alpha1".into(),
-            kind: "ResiliencePolicy".into(),
-            name: policy.name_any(),
-            uid: policy.uid().unwrap_or_default(),
-            controller: Some(true),
-            ..OwnerReference::default()
-        }]);
+        meta.owner_references = Some(vec![reference(policy)]);
         meta.creation_timestamp = living.and_then(|route| route.meta().creation_timestamp.clone());
         if let Some(stored) = meta.annotations.take() {
             let written = crate::annotations::RETRY.iter().chain(&crate::annotations::TIMEOUTS);
@@ -257,6 +262,18 @@ fn add(after: &mut Cluster, before: &Cluster, policy: &ResiliencePolicy, built: 
             route.status = Some(status(&route.spec.parent_refs));
             after.grpc_routes.push(GrpcRoute { ..route });
         }
+    }
+}
+
+/// What an object that is made for the policy has as its owner.
+fn reference(policy: &ResiliencePolicy) -> OwnerReference {
+    OwnerReference {
+        api_version: "resilience.trellis.dev/v1alpha1".into(),
+        kind: "ResiliencePolicy".into(),
+        name: policy.name_any(),
+        uid: policy.uid().unwrap_or_default(),
+        controller: Some(true),
+        ..OwnerReference::default()
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     PolicyName,
     annotations::Place,
     effect::{Bad, Protocol, Retry, Stored, Timeouts},
+    owner,
 };
 
 mod acceptance;
@@ -137,13 +138,7 @@ impl<'a> Route<'a> {
     /// The policy that it was made for.
     #[must_use]
     pub fn owner(self) -> Option<PolicyName> {
-        let owners = self.meta().owner_references.iter().flatten();
-        let policy = owners
-            .filter(|owner| {
-                owner.kind == "ResiliencePolicy" && owner.api_version.starts_with("resilience.trellis.dev/")
-            })
-            .find(|owner| owner.controller == Some(true))?;
-        Some(PolicyName::new(&self.namespace(), &policy.name))
+        owner::made_for(self.meta())
     }
 
     /// What it is attached to.

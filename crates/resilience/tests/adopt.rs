@@ -257,3 +257,51 @@ fn a_diff_says_what_is_stored_and_what_calls_get() {
     );
     assert_eq!(diff(&after, &after), trellis_resilience::diff::Diff::default());
 }
+
+#[test]
+fn a_diff_shows_rate_limits_and_what_is_made_for_policies() {
+    let mut cluster = trellis_resilience::Cluster::of(trellis_resilience::Mesh::from_flag("2.20").unwrap());
+    cluster.services = vec![
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"clusterIP": "10.0.0.1", "selector": {"app": "web"}, "ports": [{"port": 80}]},
+        }))
+        .unwrap(),
+    ];
+    let policy = |rate: u32| {
+        serde_json::from_value(json!({
+            "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": {"name": "p", "namespace": "shop"},
+            "spec": {"targetRef": {"name": "web", "port": 80}, "rateLimit": {
+                "enabled": true, "requestsPerSecond": rate, "createServer": {"accessPolicy": "deny"}}},
+        }))
+        .unwrap()
+    };
+    let none = project(&cluster).0;
+    cluster.policies = vec![policy(5)];
+    let five = project(&cluster).0;
+    cluster.policies = vec![policy(9)];
+    let nine = project(&cluster).0;
+
+    let made = diff(&none, &five).objects;
+    let kinds: Vec<_> = made.iter().map(|it| (it.object.as_str(), it.change)).collect();
+    assert_eq!(
+        kinds,
+        [
+            ("HTTPLocalRateLimitPolicy shop/p", Change::Added),
+            ("Server shop/p", Change::Added)
+        ]
+    );
+    assert_eq!(made[1].fields["accessPolicy"], (None, Some("deny".to_owned())));
+    let edited = diff(&five, &nine).objects;
+    assert_eq!(edited.len(), 1);
+    assert_eq!(
+        edited[0].fields["total.requestsPerSecond"],
+        (Some("5".to_owned()), Some("9".to_owned()))
+    );
+    // Projected again, what was made for the policy is what it is.
+    assert_eq!(
+        diff(&nine, &project(&nine).0),
+        trellis_resilience::diff::Diff::default()
+    );
+}
