@@ -146,12 +146,27 @@ async fn a_cluster_is_explained_linted_taken_over_and_migrated() {
         .await
         .json();
     assert_eq!(diff["calls"], json!([]), "{diff}");
-    let respelt: Vec<String> = adopted["respelt"].as_object().unwrap().keys().cloned().collect();
-    let nothing: serde_json::Map<String, Value> = respelt.into_iter().map(|key| (key, Value::Null)).collect();
+    let before = on(&["explain", "service/web", "-n", &namespace, "--json"]).await.json();
+    let respelt = adopted["respelt"].as_object().unwrap();
+    assert_eq!(
+        adopted["respelt"]["retry.linkerd.io/http"],
+        json!(["5xx,429", "429,5xx"]),
+        "{adopted}"
+    );
+    let same: serde_json::Map<String, Value> = respelt
+        .iter()
+        .map(|(key, spelt)| (key.clone(), spelt[1].clone()))
+        .collect();
     isolated
-        .merge::<Service>("web", json!({ "metadata": { "annotations": nothing } }))
+        .merge::<Service>("web", json!({ "metadata": { "annotations": same } }))
         .await
         .unwrap();
+    let meanwhile = on(&["explain", "service/web", "-n", &namespace, "--json"]).await.json();
+    let retry = |told: &Value| told[0]["rules"][0]["retry"]["statuses"].to_string();
+    assert!(
+        retry(&before).contains("500") && retry(&meanwhile).contains("500"),
+        "{before}\n{meanwhile}"
+    );
     let name = policy.metadata.name.clone().unwrap();
     isolated.create_object(policy).await.unwrap();
     isolated
@@ -171,6 +186,35 @@ async fn a_cluster_is_explained_linted_taken_over_and_migrated() {
         after.to_string().contains(&format!("{namespace}/{name}")),
         "the policy is named: {after}"
     );
+
+    // diff: an edit does not make a policy younger than its rival.
+    let api = service("api").port(80).build();
+    isolated.create_object(api).await.unwrap();
+    let policy = |name: &str, timeout: &str| {
+        json!({
+            "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": { "targetRef": { "name": "api" }, "timeout": { "requestTimeout": timeout } },
+        })
+    };
+    for (name, timeout) in [("old", "1s"), ("young", "9s")] {
+        let made: ResiliencePolicy = serde_json::from_value(policy(name, timeout)).unwrap();
+        isolated.create_object(made).await.unwrap();
+        isolated
+            .until::<Service>("api", "the older one's", |service| {
+                let annotations = service.metadata.annotations.iter().flatten();
+                annotations.into_iter().any(|(_, value)| value == "1s")
+            })
+            .await;
+    }
+    std::fs::write(file.path(), policy("old", "2s").to_string()).unwrap();
+    let said = on(&["diff", "-f", file.path().to_str().unwrap()]).await;
+    for line in [
+        "timeout.linkerd.io/request: 1s -> 2s",
+        "rules[0].timeouts.request: 1000 -> 2000",
+    ] {
+        assert!(said.data.contains(line), "{}{}", said.data, said.talk);
+    }
 
     // doctor: what is missing, and what mends it.
     let checked = on(&["doctor", "--for", "resilience", "--json"]).await;
