@@ -53,15 +53,30 @@ pub fn service_profile(profile: &ServiceProfile, cluster_domain: &str) -> Result
     };
     let mut notes = Vec::new();
     let mut groups: Vec<(Settings, Vec<Value>)> = Vec::new();
+    let mut earlier: Vec<(String, Settings, Vec<Value>)> = Vec::new();
     for (index, route) in profile.spec.routes.iter().flatten().enumerate() {
         let called = route["name"]
             .as_str()
             .map_or_else(|| format!("number {index}"), str::to_owned);
         let settings = settings(route, &called, &mut notes);
+        let found = condition::matches(&route["condition"]);
+        if let Ok(matches) = &found {
+            // Of a profile's routes the first that fits counts; of an HTTPRoute's the most specific.
+            let before = earlier
+                .iter()
+                .filter(|(_, other, theirs)| *other != settings && condition::meet(theirs, matches));
+            notes.extend(before.map(|(name, ..)| {
+                format!(
+                    "route {name} comes before route {called} in the profile and has what fits both; of a policy's routes \
+                     the more specific one has it: check what fits both, or give it a route of its own"
+                )
+            }));
+            earlier.push((called.clone(), settings.clone(), matches.clone()));
+        }
         if settings.codes.is_none() && settings.timeout.is_none() {
             continue;
         }
-        match condition::matches(&route["condition"]) {
+        match found {
             Ok(matches) => {
                 let known = groups.iter().position(|(same, _)| *same == settings);
                 if known.is_none() {

@@ -216,6 +216,28 @@ fn more_than_fits_becomes_several_policies() {
 }
 
 #[test]
+fn the_order_of_a_profile_is_told_where_it_matters() {
+    let routes = json!([
+        {"name": "health", "condition": {"pathRegex": "/api/health"}},
+        {"name": "purge", "condition": {"method": "PURGE"}, "isRetryable": true},
+        {"name": "api", "condition": {"pathRegex": "/api/.*"}, "isRetryable": true},
+        {"name": "cart", "condition": {"pathRegex": "/cart"}, "isRetryable": true},
+    ]);
+    let found = service_profile(&profile("shop", &json!({"routes": routes})), "cluster.local").unwrap();
+    let told = |words: &str| found.notes.iter().filter(|note| note.contains(words)).count();
+    assert_eq!(told("route health comes before route api"), 1, "{:?}", found.notes);
+    assert_eq!(
+        told("comes before"),
+        1,
+        "disjoint or of the same settings: {:?}",
+        found.notes
+    );
+    assert_eq!(told("method \"PURGE\" has no counterpart"), 1, "{:?}", found.notes);
+    let entries = found.policies.iter().flat_map(|policy| &policy.spec.routes);
+    assert_eq!(entries.count(), 2, "one bad route leaves the others");
+}
+
+#[test]
 fn a_profile_of_something_else_is_refused() {
     let refusal = service_profile(&profile("shop", &json!({})), "corp.example").unwrap_err();
     assert!(refusal.message.contains("corp.example"));

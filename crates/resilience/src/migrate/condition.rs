@@ -1,6 +1,11 @@
 //! The condition of a profile's route as matches of a policy: any of them.
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
+use trellis_api::HttpMethod;
+
+/// Most matches that a condition may come to: more are a profile that nobody would write as policies.
+const LIMIT: usize = 64;
 
 /// Matches, any of which must fit; or why there are none.
 pub(super) fn matches(condition: &Value) -> Result<Vec<Value>, String> {
@@ -8,7 +13,10 @@ pub(super) fn matches(condition: &Value) -> Result<Vec<Value>, String> {
     let mut all = vec![Map::new()];
     for (name, value) in fields {
         let alternatives = match name.as_str() {
-            "method" => vec![single("method", json!(value))],
+            "method" => {
+                HttpMethod::deserialize(value).map_err(|_| format!("its method {value} has no counterpart"))?;
+                vec![single("method", json!(value))]
+            }
             "pathRegex" => vec![single("path", path(value.as_str().unwrap_or_default()))],
             "any" => value
                 .as_array()
@@ -53,10 +61,26 @@ fn product(a: &[Map<String, Value>], b: &[Map<String, Value>]) -> Result<Vec<Map
                 }
                 merged.insert(name.clone(), value.clone());
             }
+            if both.len() == LIMIT {
+                return Err(format!("its condition comes to more than {LIMIT} matches"));
+            }
             both.push(merged);
         }
     }
     Ok(both)
+}
+
+/// Whether a request may fit one match of each: it is not known of two expressions, so they may.
+pub(super) fn meet(a: &[Value], b: &[Value]) -> bool {
+    let apart = |left: &Value, right: &Value, name: &str| {
+        let (left, right) = (left.get(name), right.get(name));
+        left.is_some() && right.is_some() && left != right
+    };
+    let exact = |one: &Value| one.pointer("/path/type") == Some(&json!("Exact"));
+    let disjoint = |left: &Value, right: &Value| {
+        apart(left, right, "method") || (exact(left) && exact(right) && apart(left, right, "path"))
+    };
+    a.iter().any(|left| b.iter().any(|right| !disjoint(left, right)))
 }
 
 /// A profile's expressions are for the whole path. One without special characters is a path.
@@ -113,6 +137,14 @@ mod tests {
     #[case(json!({"not": {"method": "GET"}}), "not")]
     #[case(json!({"all": [{"method": "GET"}, {"method": "PUT"}]}), "two values of method")]
     #[case(json!(null), "no condition")]
+    #[case(json!({"method": "PURGE"}), "method \"PURGE\" has no counterpart")]
+    #[case(
+        json!({"all": [
+            {"any": (0..9).map(|n| json!({"pathRegex": format!("/{n}")})).collect::<Vec<_>>()},
+            {"any": (["GET", "PUT", "POST", "HEAD", "PATCH", "TRACE", "DELETE", "OPTIONS"].map(|name| json!({"method": name})))},
+        ]}),
+        "more than 64 matches",
+    )]
     fn what_cannot_be_said_is_told(#[case] condition: Value, #[case] words: &str) {
         assert!(matches(&condition).unwrap_err().contains(words));
     }
