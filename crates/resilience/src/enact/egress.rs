@@ -1,15 +1,20 @@
 //! A policy for a whole EgressNetwork: annotations on it.
 
+use std::collections::BTreeSet;
+
 use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, Section};
-use trellis_bindings::linkerd::policy::EgressNetwork;
+use trellis_bindings::{gateway::BackendRef, linkerd::policy::EgressNetwork};
 
 use super::{Enacted, theirs};
 use crate::{
     Cluster, Reason,
     annotations::{self, Place},
     attach::Target,
-    egress, owner, siblings,
+    egress, owner,
+    route::Route,
+    served::served_outside,
+    siblings,
 };
 
 pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster: &Cluster) -> Enacted {
@@ -21,8 +26,9 @@ pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster:
         return enacted.all_inert(policy, &refusal);
     }
     let manager = owner::manager(policy);
+    let routes = served(network, cluster);
     for section in enacted.acting(policy) {
-        if section == Section::CircuitBreaker && !leads_to_services(network, cluster) {
+        if section == Section::CircuitBreaker && !routes.iter().any(leads_to_services) {
             enacted.inert(section, egress::no_breaker());
             continue;
         }
@@ -38,50 +44,52 @@ pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster:
             Err(refusal) => enacted.inert(section, refusal),
         }
     }
+    let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
     let codes = policy
         .spec
         .retry
         .as_ref()
         .and_then(|retry| retry.retryable_grpc_codes.as_ref());
-    if codes.is_some() && enacted.acting(policy).contains(&Section::Retry) && !has_grpc_route(network, cluster) {
+    if codes.is_some() && enacted.acting(policy).contains(&Section::Retry) && !grpc {
         enacted.inert(
             Section::Retry,
             Reason::GrpcNeedsGRPCRoute
-                .refuse("no GRPCRoute is attached to the EgressNetwork")
+                .refuse("Linkerd serves no GRPCRoute for the EgressNetwork")
                 .field("spec.retry.retryableGrpcCodes"),
         );
     }
     enacted
 }
 
-/// Whether some route of the network sends traffic to Services, whose endpoints a breaker can count.
-fn leads_to_services(network: &EgressNetwork, cluster: &Cluster) -> bool {
+/// The routes that Linkerd serves for the network, at whatever port. Where there is none, the network's own values are in
+/// force.
+fn served<'a>(network: &EgressNetwork, cluster: &'a Cluster) -> Vec<Route<'a>> {
     let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
-    let attached = |route: crate::route::Route<'_>| {
-        let mut parents = route.parents().iter();
-        parents.any(|parent| route.is_parent(parent, "EgressNetwork", &namespace, &name))
-    };
-    let leads = |backend: &trellis_bindings::gateway::BackendRef| {
+    let ports: BTreeSet<u16> = cluster
+        .routes()
+        .flat_map(|route| {
+            let parents = route.parents().iter();
+            parents
+                .filter(|parent| route.is_parent(parent, "EgressNetwork", &namespace, &name))
+                .filter_map(|parent| parent.port)
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    ports
+        .into_iter()
+        .flat_map(|port| served_outside(cluster, network, port))
+        .collect()
+}
+
+/// Whether a route sends traffic to Services, whose endpoints a breaker can count.
+fn leads_to_services(route: &Route<'_>) -> bool {
+    let leads = |backend: &BackendRef| {
         backend.kind.as_deref().unwrap_or("Service") == "Service"
             && ["", "core"].contains(&backend.group.as_deref().unwrap_or_default())
     };
-    let http = cluster.http_routes.iter().any(|route| {
-        attached(crate::route::Route::Http(route))
-            && route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).any(leads)
-    });
-    http || cluster.grpc_routes.iter().any(|route| {
-        attached(crate::route::Route::Grpc(route))
-            && route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).any(leads)
-    })
-}
-
-fn has_grpc_route(network: &EgressNetwork, cluster: &Cluster) -> bool {
-    let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
-    cluster.routes().any(|route| {
-        route.place() == Place::GrpcRoute
-            && route
-                .parents()
-                .iter()
-                .any(|parent| route.is_parent(parent, "EgressNetwork", &namespace, &name))
-    })
+    match route {
+        Route::Http(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).any(leads),
+        Route::Grpc(route) => route.spec.rules.iter().flat_map(|rule| &rule.backend_refs).any(leads),
+        Route::Linkerd(_) => false,
+    }
 }

@@ -59,6 +59,40 @@ fn an_egress_network_has_no_breaker() {
     assert_eq!(found.targets[0].sections[&Section::Retry], Standing::Won);
 }
 
+/// A route acts only once Linkerd takes it.
+#[rstest]
+#[case::silent(None, json!([]), Some("GrpcNeedsGRPCRoute"))]
+#[case::refused(Some("False"), json!([]), Some("GrpcNeedsGRPCRoute"))]
+#[case::dropped(Some("True"), json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "x"}}}]), Some("GrpcNeedsGRPCRoute"))]
+#[case::taken(Some("True"), json!([]), None)]
+fn statuses_of_grpc_need_a_route_that_linkerd_takes(
+    #[case] accepted: Option<&str>,
+    #[case] filters: Value,
+    #[case] expected: Option<&str>,
+) {
+    let mut cluster = cluster("2.20");
+    let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
+    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()];
+    let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
+    let verdict = |status| {
+        json!([{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+                "conditions": [{"type": "Accepted", "status": status, "reason": "Accepted"}]}])
+    };
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute",
+        "metadata": {"name": "calls", "namespace": "shop"},
+        "spec": {"parentRefs": [parent], "rules": [{"filters": filters}]},
+        "status": {"parents": accepted.map_or_else(|| json!([]), verdict)},
+    });
+    cluster.grpc_routes = vec![serde_json::from_value(route).unwrap()];
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"},
+                "retry": {"retryableGrpcCodes": "unavailable"}}),
+    );
+    assert_eq!(reason(&found), expected);
+}
+
 fn limited(version: &str, limit: &Value, port: Option<u16>) -> Enactment {
     let mut cluster = cluster(version);
     cluster.servers = [("web-http", "http", "HTTP/1"), ("web-raw", "http", "opaque")]
