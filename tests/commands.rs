@@ -187,6 +187,14 @@ async fn a_cluster_is_explained_linted_taken_over_and_migrated() {
         "the policy is named: {after}"
     );
 
+    // explain: what calls cannot reach is an error, not nothing.
+    let mut portless = service("portless").build();
+    portless.spec.get_or_insert_default().cluster_ip = Some("None".into());
+    isolated.create_object(portless).await.unwrap();
+    let said = on(&["explain", "service/portless", "-n", &namespace]).await;
+    assert_eq!(said.code, Some(1), "{}", said.data);
+    assert!(said.talk.contains("lists no port"), "{}", said.talk);
+
     // diff: an edit does not make a policy younger than its rival.
     let api = service("api").port(80).build();
     isolated.create_object(api).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Value};
 use trellis_resilience::{Cluster, Explanation, explain};
 
@@ -65,7 +65,12 @@ fn ports(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<Vec<u
     let service = cluster.service(namespace, name);
     let service = service.with_context(|| format!("there is no Service {name} in namespace {namespace}"))?;
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    Ok(ports.filter_map(|port| u16::try_from(port.port).ok()).collect())
+    let ports: Vec<u16> = ports.filter_map(|port| u16::try_from(port.port).ok()).collect();
+    ensure!(
+        !ports.is_empty(),
+        "Service {name} in namespace {namespace} lists no port: nothing acts on calls to it"
+    );
+    Ok(ports)
 }
 
 fn text(explanation: &Explanation) -> anyhow::Result<String> {

@@ -71,6 +71,7 @@ fn service(version: &str, annotations: &Value) -> Vec<Finding> {
 #[case::statuses(json!({"retry.linkerd.io/http": "3"}), Rule::InvalidAnnotation, "retry.linkerd.io/http: \"3\"")]
 #[case::mode(json!({"balancer.linkerd.io/failure-accrual": "Consecutive"}), Rule::InvalidAnnotation, "be consecutive or unified")]
 #[case::idle(json!({"timeout.linkerd.io/idle": "1m30s"}), Rule::InvalidAnnotation, "one unit")]
+#[case::earlier_count(json!({"config.linkerd.io/failure-accrual-consecutive-max-failures": "3"}), Rule::LegacyAnnotation, "write balancer.linkerd.io/failure-accrual-consecutive-max-failures")]
 #[case::earlier_mode(json!({"config.linkerd.io/failure-accrual": "consecutive"}), Rule::LegacyAnnotation, "write balancer.linkerd.io/failure-accrual")]
 #[case::earlier_codes(json!({"retry.linkerd.io/http-status-codes": "5xx"}), Rule::LegacyAnnotation, "write retry.linkerd.io/http")]
 #[case::typo(json!({"timeout.linkerd.io/requests": "1s"}), Rule::UnknownAnnotation, "timeout.linkerd.io/requests")]

@@ -26,7 +26,11 @@ const DOMAINS: [&str; 4] = [
 ];
 
 /// Keys of earlier tools, and what to write instead.
-const LEGACY: [(&str, &str); 4] = [
+const LEGACY: [(&str, &str); 5] = [
+    (
+        "config.linkerd.io/failure-accrual-consecutive-max-failures",
+        "balancer.linkerd.io/failure-accrual-consecutive-max-failures",
+    ),
     (
         "config.linkerd.io/failure-accrual-consecutive-failures",
         "balancer.linkerd.io/failure-accrual-consecutive-max-failures",
