@@ -141,7 +141,11 @@ impl Parent<'_> {
     ) -> Vec<Built> {
         let own = policy.namespace().unwrap_or_default();
         let acting = self.acting(enacted);
-        let served: Vec<Vec<Route<'_>>> = acting.iter().map(|port| self.served(cluster, *port, &own)).collect();
+        let served = acting.iter().map(|port| self.served(cluster, *port, &own));
+        // Where there is gRPC, a route for HTTP is not followed anyway.
+        let grpc = |routes: &Vec<Route<'_>>| routes.iter().any(|route| route.place() == Place::GrpcRoute);
+        let followed = served.filter(|routes| self.contest.place == Place::GrpcRoute || !grpc(routes));
+        let served: Vec<Vec<Route<'_>>> = followed.collect();
         let mut refusal = None;
         let mut kept = Vec::new();
         let all = built.len();
