@@ -78,6 +78,11 @@ pub(crate) fn served_outside<'a>(cluster: &'a Cluster, network: &EgressNetwork, 
     routes
 }
 
+/// Whether the port says that it speaks HTTP/1, where routes for gRPC are ignored.
+pub(crate) fn is_http_only(cluster: &Cluster, service: &Service, port: u16) -> bool {
+    matches!(spoken(cluster, service, port), Ok(Spoken::Http1))
+}
+
 /// Linkerd's order of routes: the older one goes first.
 pub(crate) fn order(route: Route<'_>) -> impl Ord + use<> {
     let created = route.meta().creation_timestamp.as_ref().map(|time| time.0);

@@ -130,7 +130,8 @@ fn of(
     let grpc = routes.iter().any(|route| route.kind == Kind::Grpc);
     let kind = if grpc { Kind::Grpc } else { Kind::Http };
     routes.retain(|route| route.kind == kind);
-    routes.sort_by(|a, b| (&a.created, &a.name).cmp(&(&b.created, &b.name)));
+    // What decides between equal names of the same second is not known; here, the namespace.
+    routes.sort_by(|a, b| (&a.created, &a.name, &a.namespace).cmp(&(&b.created, &b.name, &b.namespace)));
 
     let services_retry = retry::block(read, kind).ok().flatten();
     let services_timeouts = timeouts::of(read);

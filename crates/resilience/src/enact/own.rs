@@ -266,13 +266,17 @@ impl<'a> Parent<'a> {
         }
     }
 
-    /// The ports on which the routes act.
-    fn acting(&self, enacted: &Enacted) -> Vec<u16> {
+    /// The ports on which the routes act: not those of HTTP/1 alone, where Linkerd ignores routes for gRPC.
+    fn acting(&self, cluster: &Cluster, enacted: &Enacted) -> Vec<u16> {
         match self.object {
-            Object::Service(_) => {
+            Object::Service(service) => {
                 let ports = enacted.ports.iter().filter_map(|port| u16::try_from(*port).ok());
+                let followed = |port: &u16| {
+                    self.contest.place != Place::GrpcRoute || !served::is_http_only(cluster, service, *port)
+                };
                 ports
                     .filter(|port| self.port.is_none_or(|named| named == *port))
+                    .filter(followed)
                     .collect()
             }
             Object::Network(_) => self.port.into_iter().collect(),
@@ -285,7 +289,7 @@ impl<'a> Parent<'a> {
         if self.denies() {
             return Vec::new();
         }
-        let acting = self.acting(enacted);
+        let acting = self.acting(cluster, enacted);
         let own = policy.namespace().unwrap_or_default();
         let foreign = |route: &Route<'_>| route.owner().is_none() && route.place() == self.contest.place;
         let open: Vec<Option<u16>> = acting

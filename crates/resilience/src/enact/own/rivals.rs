@@ -94,7 +94,7 @@ impl Parent<'_> {
             ours.iter().any(passed)
         };
         let own = policy.namespace().unwrap_or_default();
-        let acting = self.acting(enacted);
+        let acting = self.acting(cluster, enacted);
         let found = self.foreign(policy, cluster).find(|route| {
             let dropped = matches!(route.convertible(), Err(Unconvertible::Filter(_)));
             let elsewhere = |port: &u16| {
@@ -140,7 +140,7 @@ impl Parent<'_> {
         cluster: &Cluster,
     ) -> Vec<Built> {
         let own = policy.namespace().unwrap_or_default();
-        let acting = self.acting(enacted);
+        let acting = self.acting(cluster, enacted);
         let served = acting.iter().map(|port| self.served(cluster, *port, &own));
         // Where there is gRPC, a route for HTTP is not followed anyway.
         let grpc = |routes: &Vec<Route<'_>>| routes.iter().any(|route| route.place() == Place::GrpcRoute);
