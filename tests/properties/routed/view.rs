@@ -219,13 +219,44 @@ impl<'a> View<'a> {
         };
         let mut looked: Vec<(i32, Outlook)> = self.outlooks_at(subject, subject.place);
         looked.retain(|(_, outlook)| outlook.inert.is_none());
+        // Linkerd ignores routes for gRPC at a port of HTTP/1.
+        looked.retain(|(port, _)| !grpc || !self.speaks_http_1(subject, *port));
         let all = looked.len();
         looked.retain(|(_, outlook)| !outlook.rules.iter().any(users));
         if looked.len() == all {
             let target = subject.policy.spec.target_ref.as_ref();
             return vec![target.and_then(|target| target.port).map(i32::from)];
         }
+        // At a port that a GRPCRoute names it takes none for HTTP.
+        looked.retain(|(port, _)| grpc || !self.grpc_names(subject, *port));
         looked.into_iter().map(|(port, _)| Some(port)).collect()
+    }
+
+    fn speaks_http_1(&self, subject: &Subject<'_>, port: i32) -> bool {
+        let spec = self.service(subject).and_then(|service| service.spec.as_ref());
+        let mut ports = spec.into_iter().flat_map(|spec| spec.ports.iter().flatten());
+        ports.any(|listed| listed.port == port && listed.app_protocol.as_deref() == Some("http"))
+    }
+
+    fn grpc_names(&self, subject: &Subject<'_>, port: i32) -> bool {
+        let Some(service) = self.service(subject) else {
+            return false;
+        };
+        let parent = |route: &DynamicObject| {
+            let parents = route
+                .data
+                .pointer("/spec/parentRefs")
+                .and_then(serde_json::Value::as_array);
+            parents.into_iter().flatten().any(|parent| {
+                let namespace = parent["namespace"]
+                    .as_str()
+                    .map(str::to_owned)
+                    .or_else(|| route.namespace());
+                parent["name"] == service.name_any() && namespace == service.namespace() && parent["port"] == port
+            })
+        };
+        let mut routes = self.all.iter().flat_map(|now| &now.routes);
+        routes.any(|(name, route)| name.starts_with("GRPCRoute ") && parent(route))
     }
 
     pub(super) fn stored(&self, full: &str) -> Option<&'a DynamicObject> {

@@ -298,10 +298,17 @@ impl<'a> Parent<'a> {
             .map(|port| Some(*port))
             .collect();
         if open.len() == acting.len() {
-            vec![self.port]
-        } else {
-            open
+            return vec![self.port];
         }
+        // At a port that a GRPCRoute names, Linkerd takes none for HTTP, and without one nothing there is refused.
+        let grpc = |port: Option<u16>| {
+            let named = |route: Route<'_>| {
+                let mut parents = self.ports(route);
+                route.place() == Place::GrpcRoute && parents.any(|parent| parent.port == port)
+            };
+            self.contest.place == Place::HttpRoute && cluster.routes().any(named)
+        };
+        open.into_iter().filter(|port| !grpc(*port)).collect()
     }
 
     /// The routes that Linkerd serves here at a port.
