@@ -184,7 +184,7 @@ fn reached(cluster: &Cluster, policy: &ResiliencePolicy, enacted: &Enacted) -> b
         let name = built.as_route().full_name();
         let is =
             |rule: &trellis_resilience::explain::Rule| rule.route.as_ref() == Some(&name) && rule.taken_by.is_none();
-        name.name.ends_with("-rest") || told.iter().any(is)
+        name.name.contains("-rest") || told.iter().any(is)
     })
 }
 

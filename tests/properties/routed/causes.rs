@@ -38,7 +38,11 @@ impl View<'_> {
             causes.insert("Overridden");
         }
         let mut carriers = self.carriers(subject);
-        carriers.extend((!self.rest(subject).is_empty()).then(|| self.full(subject, "rest")));
+        let rests = self
+            .rest(subject)
+            .into_iter()
+            .map(|port| Self::rest_name(subject, port));
+        carriers.extend(rests.map(|rest| self.full(subject, &rest)));
         for route in carriers.iter().filter_map(|carrier| self.stored(carrier)) {
             let parents = route.data.pointer("/status/parents").and_then(Value::as_array);
             let said = parents

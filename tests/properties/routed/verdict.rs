@@ -4,7 +4,7 @@
 //!
 //! Invariant: Ready is True exactly if clients get everything that the policy asks for and no other policy decides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -142,7 +142,10 @@ impl View<'_> {
                 parent["port"] = port.into();
             }
             let ports = self.rest(subject);
-            let rest = (!ports.is_empty()).then(|| "rest".to_owned());
+            let rests: BTreeMap<String, Option<i32>> = ports
+                .iter()
+                .map(|port| (Self::rest_name(subject, *port), *port))
+                .collect();
             let at = |port: &Option<i32>| {
                 let mut parent = parent.clone();
                 if let Some(port) = port {
@@ -150,15 +153,10 @@ impl View<'_> {
                 }
                 parent
             };
-            let rests: Vec<Value> = ports.iter().map(at).collect();
-            for entry in entries.iter().chain(&rest) {
+            for entry in entries.iter().chain(rests.keys()) {
                 let full = format!("{kind} {name}-{entry}");
                 let route = now.routes.get(&full).ok_or_else(|| format!("no {full}"))?;
-                let parents = if Some(entry) == rest.as_ref() {
-                    json!(rests)
-                } else {
-                    json!([parent])
-                };
+                let parents = json!([rests.get(entry).map_or_else(|| parent.clone(), at)]);
                 if route.data["spec"]["parentRefs"] != parents {
                     return Err(format!("{full} is attached to {}", route.data["spec"]["parentRefs"]));
                 }
@@ -166,7 +164,7 @@ impl View<'_> {
                 rules(&route.data["spec"]["rules"], &json!(spec), *grpc).map_err(|wrong| format!("{full}: {wrong}"))?;
                 let mut keys = owned(&route.metadata, |by| by == us);
                 keys.remove(RECORD);
-                let asked = if Some(entry) == rest.as_ref() {
+                let asked = if rests.contains_key(entry) {
                     BTreeSet::new()
                 } else {
                     subject.asked.route_keys(*grpc)

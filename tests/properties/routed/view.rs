@@ -176,7 +176,7 @@ impl<'a> View<'a> {
     pub(super) fn acts(&self, subject: &Subject<'_>, section: &str) -> bool {
         let carriers = self.carriers(subject);
         let us = manager(&self.namespaces[subject.place], &subject.policy.name_any());
-        let (rest, ports) = (self.full(subject, "rest"), self.rest(subject));
+        let ports = self.rest(subject);
         self.outlooks_at(subject, subject.place).iter().any(|(port, outlook)| {
             if outlook.inert.is_some() {
                 return false;
@@ -185,12 +185,13 @@ impl<'a> View<'a> {
             let fits = |rule: &RuleOutlook, open: &BTreeSet<String>| {
                 rule.taken_by.is_none() && subject.asked.acts(section, outlook, rule, open)
             };
-            let needed = ports.iter().any(|wanted| wanted.is_none_or(|wanted| wanted == *port));
+            let needed = ports.iter().find(|wanted| wanted.is_none_or(|wanted| wanted == *port));
+            let rest = needed.map(|at| self.full(subject, &Self::rest_name(subject, *at)));
             if carriers.is_empty() {
                 return outlook.rules.iter().any(|rule| fits(rule, &BTreeSet::new()));
             }
             let served = |carrier: &str| of(outlook, carrier).next().is_some();
-            (!needed || served(&rest))
+            rest.is_none_or(|rest| served(&rest))
                 && carriers.iter().all(|carrier| {
                     let open = self
                         .stored(carrier)
@@ -230,6 +231,16 @@ impl<'a> View<'a> {
         // At a port that a GRPCRoute names it takes none for HTTP.
         looked.retain(|(port, _)| grpc || !self.grpc_names(subject, *port));
         looked.into_iter().map(|(port, _)| Some(port)).collect()
+    }
+
+    /// Name of the entry that takes what fits no other at this port.
+    pub(super) fn rest_name(subject: &Subject<'_>, port: Option<i32>) -> String {
+        let target = subject.policy.spec.target_ref.as_ref();
+        let own = target.and_then(|target| target.port).map(i32::from);
+        match port.filter(|_| port != own) {
+            Some(port) => format!("rest-{port}"),
+            None => "rest".to_owned(),
+        }
     }
 
     fn speaks_http_1(&self, subject: &Subject<'_>, port: i32) -> bool {

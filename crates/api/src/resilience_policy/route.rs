@@ -13,8 +13,8 @@ pub struct PolicyRoute {
     /// Name of the entry, unique in the policy; part of the route's name.
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = (
-        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !(self in ['all', 'rest'])",
-        "must be lower-case letters, digits and inner hyphens; all and rest are reserved"
+        "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && !self.matches('^(all|rest(-[0-9]+)?)$')",
+        "must be lower-case letters, digits and inner hyphens; all, rest and rest-PORT are reserved"
     ))]
     pub name: String,
 

@@ -25,7 +25,10 @@ fn is_asked(policy: &ResiliencePolicy, targets: &[Enacted], entry: &InventoryEnt
         });
     }
     match entry.kind.as_str() {
-        "HTTPRoute" | "GRPCRoute" => routes(policy).any(|(kind, name)| kind == entry.kind && name == entry.name),
+        "HTTPRoute" | "GRPCRoute" => {
+            let (kind, names) = routes(policy);
+            kind == entry.kind && (names.contains(&entry.name) || is_rest(policy, &entry.name))
+        }
         "HTTPLocalRateLimitPolicy" => limits(policy, targets),
         "Server" => {
             let limit = policy.spec.rate_limit.as_ref();
@@ -36,8 +39,8 @@ fn is_asked(policy: &ResiliencePolicy, targets: &[Enacted], entry: &InventoryEnt
     }
 }
 
-/// The routes that the spec asks for, some of which may not be made.
-fn routes(policy: &ResiliencePolicy) -> impl Iterator<Item = (&'static str, String)> {
+/// The kind and the names of the routes that the spec asks for, some of which may not be made.
+fn routes(policy: &ResiliencePolicy) -> (&'static str, Vec<String>) {
     let spec = &policy.spec;
     let grpc = spec.routes.iter().any(|entry| entry.grpc.is_some());
     let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
@@ -45,13 +48,18 @@ fn routes(policy: &ResiliencePolicy) -> impl Iterator<Item = (&'static str, Stri
         target.kind == TargetKind::Service && target.namespace.is_some() && target.namespace != policy.namespace()
     });
     let entries = spec.routes.iter().map(|entry| entry.name.as_str());
-    let rest = (!spec.routes.is_empty()).then_some("rest");
     let all = (spec.routes.is_empty() && outside).then_some("all");
     let own = policy.name_any();
-    entries
-        .chain(rest)
-        .chain(all)
-        .map(move |entry| (kind, joined(&own, entry)))
+    (kind, entries.chain(all).map(|entry| joined(&own, entry)).collect())
+}
+
+/// Whether this is a name of a route for what fits no entry: at which ports it is needed is not for the spec to say.
+fn is_rest(policy: &ResiliencePolicy, name: &str) -> bool {
+    let rest = format!("{}-rest", policy.name_any());
+    let port = |name: &str| name.is_empty() || name.strip_prefix('-').is_some_and(|port| port.parse::<u16>().is_ok());
+    // A name that was shortened says nothing any more; then the prune after a full success has the last word.
+    let shortened = joined(&rest, "65535") != format!("{rest}-65535") && name.len() >= rest.len().min(60);
+    !policy.spec.routes.is_empty() && (name.strip_prefix(&rest).is_some_and(port) || shortened)
 }
 
 fn limits(policy: &ResiliencePolicy, targets: &[Enacted]) -> bool {

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!  routes[] ──────────────▶ one route per entry: its matches, the policy's retries and timeouts
-//!  where nobody else's route is served ─▶ one more, `rest`, that takes all other requests and sets nothing
+//!  where nobody else's route is served ─▶ one more, `rest`, or `rest-<port>` for each port where that is so, that
+//!                                         takes all other requests and sets nothing
 //!  consumer without routes[] ─▶ one route, `all`
 //! ```
 //!
 //! Invariants: group and kind of the parent are always written, since the API server would fill them with others;
-//! there are no backends, so that traffic goes where it went; a name is at most 63 characters long; `rest` is the first,
+//! there are no backends, so that traffic goes where it went; a name is at most 63 characters long; `rest` comes first,
 //! so that it is written before the entries and taken back after them: without it, other requests get 404.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -37,7 +38,9 @@ pub enum Built {
 impl Built {
     /// Whether it takes what fits no entry, and sets nothing.
     pub(crate) fn is_rest(&self, policy: &ResiliencePolicy) -> bool {
-        self.as_route().name() == name_of(policy, REST)
+        let name = self.as_route().name();
+        let mut entries = policy.spec.routes.iter();
+        name != name_of(policy, ALL) && !entries.any(|entry| name == name_of(policy, &entry.name))
     }
 
     /// The route as any other.
@@ -64,7 +67,7 @@ pub enum Scope {
     Consumer,
 }
 
-/// Name of the entry that takes what fits no other.
+/// Name of the entry that takes what fits no other; with a port, where it does not do so at all of the target's.
 const REST: &str = "rest";
 /// Name of the entry of a consumer without routes.
 const ALL: &str = "all";
@@ -101,7 +104,8 @@ pub fn build(policy: &ResiliencePolicy, scope: &Scope, annotations: &Annotations
     // An entry for every request leaves none.
     let requests = built.iter().flat_map(|entry| Request::of(entry.as_route())).flatten();
     if !rest.is_empty() && !requests.into_iter().any(|request| request.is_every()) {
-        built.insert(0, maker.rest(rest, kind_of(policy)));
+        let rests = rest.iter().map(|port| maker.rest(*port, kind_of(policy)));
+        built.splice(0..0, rests);
     }
     Ok(built)
 }
@@ -146,21 +150,25 @@ impl Maker<'_> {
         }
     }
 
-    /// All other requests, at these ports.
-    fn rest(&self, ports: &[Option<u16>], kind: Place) -> Built {
+    /// All other requests, at this port. A route for each, since the Gateway API's standard channel takes no two
+    /// references to one parent.
+    fn rest(&self, port: Option<u16>, kind: Place) -> Built {
         let nothing = Annotations::new();
-        let parents = ports.iter().map(|port| self.parent(*port)).collect();
+        let name = match port.filter(|_| port != self.target.port) {
+            Some(port) => format!("{REST}-{port}"),
+            None => REST.to_owned(),
+        };
         let rule = HttpRouteRule {
             matches: vec![everything()],
             ..HttpRouteRule::default()
         };
         let mut rest = match kind {
-            Place::GrpcRoute => self.grpc(REST, &nothing, GrpcRouteRule::default()),
-            _ => self.http(REST, &nothing, rule),
+            Place::GrpcRoute => self.grpc(&name, &nothing, GrpcRouteRule::default()),
+            _ => self.http(&name, &nothing, rule),
         };
         match &mut rest {
-            Built::Http(route) => route.spec.parent_refs = parents,
-            Built::Grpc(route) => route.spec.parent_refs = parents,
+            Built::Http(route) => route.spec.parent_refs = vec![self.parent(port)],
+            Built::Grpc(route) => route.spec.parent_refs = vec![self.parent(port)],
         }
         rest
     }

@@ -20,7 +20,7 @@ fn rest(cluster: &trellis_resilience::Cluster, target: &Value) -> Option<(usize,
         .as_array()
         .unwrap()
         .iter()
-        .position(|route| route["metadata"]["name"] == "p-rest")?;
+        .position(|route| route["metadata"]["name"].as_str().unwrap().starts_with("p-rest"))?;
     Some((position, routes[position]["spec"]["parentRefs"].clone()))
 }
 
