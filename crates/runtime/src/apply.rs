@@ -262,16 +262,11 @@ pub(crate) fn same(one: &InventoryEntry, other: &InventoryEntry) -> bool {
 
 /// Whether two entries stand for objects of the same name, in the same way.
 pub(crate) fn same_place(one: &InventoryEntry, other: &InventoryEntry) -> bool {
-    let place = |entry: &InventoryEntry| {
-        (
-            entry.api_version.clone(),
-            entry.kind.clone(),
-            entry.namespace.clone(),
-            entry.name.clone(),
-            entry.part,
-        )
-    };
-    place(one) == place(other)
+    one.part == other.part
+        && one.kind == other.kind
+        && one.name == other.name
+        && one.namespace == other.namespace
+        && one.api_version == other.api_version
 }
 
 fn uid(object: &Value) -> &str {

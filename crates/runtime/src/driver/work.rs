@@ -126,14 +126,14 @@ impl<'a, C: Reconcile> Work<'a, C> {
 
     /// Records, applies, acts and prunes.
     async fn carry_out(&mut self, plan: Plan<C::Act>) -> Result<Option<Waiting>> {
-        let planned = plan
+        let wanted: Vec<_> = plan
             .items
             .iter()
             .filter(|item| item.is_wanted())
-            .map(|item| apply::entry(item.body(), matches!(item, Item::Part(_))));
-        let unrecorded: Vec<_> = planned
-            .filter(|entry| !self.inventory.iter().any(|known| apply::same(known, entry)))
+            .map(|item| apply::entry(item.body(), matches!(item, Item::Part(_))))
             .collect();
+        let recorded = |entry: &&InventoryEntry| self.inventory.iter().any(|known| apply::same(known, entry));
+        let unrecorded: Vec<_> = wanted.iter().filter(|entry| !recorded(entry)).cloned().collect();
         if !unrecorded.is_empty() {
             self.inventory.extend(unrecorded);
             let told = |type_, state| Draft::new(type_, state, reason::PROGRESSING, "being applied");
@@ -141,12 +141,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
             self.write_status(self.object.status().cloned().unwrap_or_default(), drafts)
                 .await?;
         }
-        self.missing = plan
-            .items
-            .iter()
-            .filter(|item| item.is_wanted())
-            .map(|item| apply::entry(item.body(), matches!(item, Item::Part(_))))
-            .collect();
+        self.missing.clone_from(&wanted);
         let mut applied = Vec::new();
         let mut conflict = None;
         for item in &plan.items {
@@ -168,7 +163,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
                 applied.push(done.entry);
             }
         }
-        self.give_up(&plan).await?;
+        self.give_up(&plan.given_up, &wanted).await?;
         if let Some(error) = conflict {
             return Err(error);
         }
@@ -190,18 +185,12 @@ impl<'a, C: Reconcile> Work<'a, C> {
         Ok(None)
     }
 
-    /// Takes back what the plan gives up by name, what was made last first.
-    async fn give_up(&mut self, plan: &Plan<C::Act>) -> Result<()> {
-        let wanted: Vec<_> = plan
-            .items
-            .iter()
-            .filter(|item| item.is_wanted())
-            .map(|item| apply::entry(item.body(), matches!(item, Item::Part(_))))
-            .collect();
-        let goes = |entry: &InventoryEntry| {
-            plan.given_up.iter().any(|given_up| apply::same_place(given_up, entry))
-                && !wanted.iter().any(|wanted| apply::same_place(wanted, entry))
+    /// Takes back what a plan gives up by name and does not want, what was made last first.
+    async fn give_up(&mut self, given_up: &[InventoryEntry], wanted: &[InventoryEntry]) -> Result<()> {
+        let among = |entries: &[InventoryEntry], entry: &InventoryEntry| {
+            entries.iter().any(|one| apply::same_place(one, entry))
         };
+        let goes = |entry: &InventoryEntry| among(given_up, entry) && !among(wanted, entry);
         let gone: Vec<_> = self
             .inventory
             .iter()
