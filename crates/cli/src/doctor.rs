@@ -160,8 +160,7 @@ async fn resilience(client: &Client, told: Option<&str>) -> anyhow::Result<Vec<C
         "linkerd viz install, or read the proxies' metrics otherwise",
     ));
     checks.extend(routes);
-    let there = |name| async move { Ok::<_, anyhow::Error>(listed(&served(client, name).await?)) };
-    let manager = there("certificates.cert-manager.io").await?;
+    let manager = listed(&served(client, "certificates.cert-manager.io").await?);
     let state = if manager.is_empty() {
         State::Partial
     } else {
