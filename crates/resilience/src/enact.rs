@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{
     Readiness, ResiliencePolicy, Section, SectionState, SectionStatus, TargetKind, TargetRef, TargetStatus,
@@ -20,8 +20,10 @@ use crate::{
     Cluster, PolicyName, Reason,
     annotations::{self, Annotations, Place},
     attach::{self, Target},
+    owner,
     ratelimit::Limit,
     route::Built,
+    siblings,
 };
 
 mod egress;
@@ -243,6 +245,20 @@ impl Enacted {
             self.inert(section, refusal.clone());
         }
         self
+    }
+
+    /// Writes a section on the target itself; inert if somebody else's annotations there are in the way.
+    fn write(&mut self, policy: &ResiliencePolicy, section: Section, meta: &ObjectMeta, cluster: &Cluster) {
+        let (place, version) = (self.target.place, &cluster.mesh.version);
+        let written = annotations::section(&policy.spec, section, place, version).and_then(|written| {
+            theirs::check(&written, meta, policy, cluster)?;
+            siblings::check(&written, meta, &owner::manager(policy), place, version)?;
+            Ok(written)
+        });
+        match written {
+            Ok(mut written) => self.annotations.append(&mut written),
+            Err(refusal) => self.inert(section, refusal),
+        }
     }
 
     /// The annotations of every section that acts; those that cannot be written become inert.

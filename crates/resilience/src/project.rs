@@ -20,7 +20,7 @@ use crate::{
     attach::Target,
     enact::enact,
     owner,
-    route::{Built, CONTROLLER},
+    route::{Built, CONTROLLER, Route},
 };
 
 /// A value of somebody else that stays.
@@ -110,11 +110,9 @@ fn held(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Vec<
     if !enacted.sections.values().any(foreign) {
         return Vec::new();
     }
-    let mut at = cluster.clone();
-    let found = metas(&mut at).find(|(there, meta)| {
-        there == place && meta.namespace.as_ref() == Some(namespace) && meta.name.as_ref() == Some(name)
-    });
-    let Some((_, meta)) = found else { return Vec::new() };
+    let Some(meta) = meta(cluster, &enacted.target) else {
+        return Vec::new();
+    };
     let mut conflicts = Vec::new();
     for (section, standing) in &enacted.sections {
         if !foreign(standing) {
@@ -130,10 +128,9 @@ fn held(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Vec<
                     key,
                     value: meta
                         .annotations
-                        .iter()
-                        .flatten()
-                        .find(|(stored, _)| *stored == key)
-                        .map(|(_, value)| value.clone())
+                        .as_ref()
+                        .and_then(|stored| stored.get(key))
+                        .cloned()
                         .unwrap_or_default(),
                 }),
         );
@@ -144,6 +141,24 @@ fn held(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Vec<
 
 fn is_suspended(cluster: &Cluster, name: &PolicyName) -> bool {
     cluster.policy(name).is_some_and(|policy| policy.spec.suspend)
+}
+
+/// The metadata of what a target stands for, if it is there.
+fn meta<'a>(cluster: &'a Cluster, target: &Target) -> Option<&'a ObjectMeta> {
+    let (namespace, name) = (target.namespace.as_str(), target.name.as_str());
+    match target.place {
+        Place::Service => cluster.service(namespace, name).map(|service| &service.metadata),
+        Place::EgressNetwork => cluster.egress_network(namespace, name).map(|network| &network.metadata),
+        Place::HttpRoute | Place::GrpcRoute => {
+            let is = |route: &Route<'_>| {
+                route.place() == target.place
+                    && route.namespace() == namespace
+                    && route.name() == name
+                    && !matches!(route, Route::Linkerd(_))
+            };
+            cluster.routes().find(is).map(Route::meta)
+        }
+    }
 }
 
 /// The metadata of everything that policies write annotations to.

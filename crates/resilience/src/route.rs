@@ -28,7 +28,7 @@ mod build;
 mod request;
 
 pub use acceptance::{Acceptance, CONTROLLER, accepted};
-pub use build::{Built, Scope, build, kind_of, name_of};
+pub use build::{Built, Scope, build, is_asked, kind_of, name_of};
 pub(crate) use request::Request;
 
 /// Label of the routes that are made for a policy: the policy's name, shortened to 63 characters if it is longer.

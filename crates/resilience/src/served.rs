@@ -40,21 +40,29 @@ pub(crate) fn served<'a>(
 ) -> Result<Served<'a>, Refusal> {
     let spoken = spoken(cluster, service, port)?;
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
-    let mut routes: Vec<Route<'a>> = cluster
-        .routes()
-        .filter(|route| cluster.sees(*route))
-        .filter(|route| route.place() == Place::HttpRoute || spoken != Spoken::Http1)
-        .filter(|route| [namespace.as_str(), client].contains(&route.namespace().as_str()))
-        .filter(|route| route.attached(&namespace, &name, port) && route.accepted(&namespace, &name, port))
-        .filter(|route| route.convertible().is_ok())
-        .collect();
+    let routes = followed(cluster, |route| {
+        (route.place() == Place::HttpRoute || spoken != Spoken::Http1)
+            && [namespace.as_str(), client].contains(&route.namespace().as_str())
+            && route.attached(&namespace, &name, port)
+            && route.accepted(&namespace, &name, port)
+    });
     let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
-    routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
-    routes.sort_by_cached_key(|route| order(*route));
     Ok(Served {
         protocol: if grpc { Protocol::Grpc } else { Protocol::Http },
         routes,
     })
+}
+
+/// Of the routes that are taken here, those that Linkerd follows: seen, convertible, of one kind, in its order.
+fn followed(cluster: &Cluster, taken: impl Fn(&Route<'_>) -> bool) -> Vec<Route<'_>> {
+    let mut routes: Vec<Route<'_>> = cluster
+        .routes()
+        .filter(|route| cluster.sees(*route) && taken(route) && route.convertible().is_ok())
+        .collect();
+    let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
+    routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
+    routes.sort_by_cached_key(|route| order(*route));
+    routes
 }
 
 /// The routes that Linkerd serves for an EgressNetwork at a port, of either kind.
@@ -63,19 +71,11 @@ pub(crate) fn served_outside<'a>(cluster: &'a Cluster, network: &EgressNetwork, 
     let at = |route: Route<'_>, parent: &ParentRef| {
         route.is_parent(parent, "EgressNetwork", &namespace, &name) && parent.port.is_none_or(|named| named == port)
     };
-    let mut routes: Vec<Route<'a>> = cluster
-        .routes()
-        .filter(|route| cluster.sees(*route) && route.namespace() == namespace)
-        .filter(|route| route.convertible().is_ok())
-        .filter(|route| {
-            let mut parents = route.parents().iter().filter(|parent| at(*route, parent));
-            parents.any(|parent| accepted(route.verdicts(), parent, &namespace) == Acceptance::Accepted)
-        })
-        .collect();
-    let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
-    routes.retain(|route| (route.place() == Place::GrpcRoute) == grpc);
-    routes.sort_by_cached_key(|route| order(*route));
-    routes
+    followed(cluster, |route| {
+        let mut parents = route.parents().iter().filter(|parent| at(*route, parent));
+        route.namespace() == namespace
+            && parents.any(|parent| accepted(route.verdicts(), parent, &namespace) == Acceptance::Accepted)
+    })
 }
 
 /// Whether the port says that it speaks HTTP/1, where routes for gRPC are ignored.

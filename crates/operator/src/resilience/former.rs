@@ -2,9 +2,8 @@
 //!
 //! Invariant: what the spec still names stays, though it could not be written anew.
 
-use kube::ResourceExt as _;
-use trellis_api::{ResiliencePolicy, Section, TargetKind, status::InventoryEntry};
-use trellis_resilience::{Enacted, Standing, joined};
+use trellis_api::{ResiliencePolicy, Section, status::InventoryEntry};
+use trellis_resilience::{Enacted, Standing, route};
 
 /// Of what is recorded for the policy, what its spec does not name, or what another policy decides instead.
 pub(super) fn former(policy: &ResiliencePolicy, targets: &[Enacted]) -> Vec<InventoryEntry> {
@@ -25,10 +24,7 @@ fn is_asked(policy: &ResiliencePolicy, targets: &[Enacted], entry: &InventoryEnt
         });
     }
     match entry.kind.as_str() {
-        "HTTPRoute" | "GRPCRoute" => {
-            let (kind, names) = routes(policy);
-            kind == entry.kind && (names.contains(&entry.name) || is_rest(policy, &entry.name))
-        }
+        "HTTPRoute" | "GRPCRoute" => route::is_asked(policy, &entry.kind, &entry.name),
         "HTTPLocalRateLimitPolicy" => limits(policy, targets),
         "Server" => {
             let limit = policy.spec.rate_limit.as_ref();
@@ -37,29 +33,6 @@ fn is_asked(policy: &ResiliencePolicy, targets: &[Enacted], entry: &InventoryEnt
         // What is unknown here is left to the prune after a full success.
         _ => true,
     }
-}
-
-/// The kind and the names of the routes that the spec asks for, some of which may not be made.
-fn routes(policy: &ResiliencePolicy) -> (&'static str, Vec<String>) {
-    let spec = &policy.spec;
-    let grpc = spec.routes.iter().any(|entry| entry.grpc.is_some());
-    let kind = if grpc { "GRPCRoute" } else { "HTTPRoute" };
-    let outside = spec.target_ref.as_ref().is_some_and(|target| {
-        target.kind == TargetKind::Service && target.namespace.is_some() && target.namespace != policy.namespace()
-    });
-    let entries = spec.routes.iter().map(|entry| entry.name.as_str());
-    let all = (spec.routes.is_empty() && outside).then_some("all");
-    let own = policy.name_any();
-    (kind, entries.chain(all).map(|entry| joined(&own, entry)).collect())
-}
-
-/// Whether this is a name of a route for what fits no entry: at which ports it is needed is not for the spec to say.
-fn is_rest(policy: &ResiliencePolicy, name: &str) -> bool {
-    let rest = format!("{}-rest", policy.name_any());
-    let port = |name: &str| name.is_empty() || name.strip_prefix('-').is_some_and(|port| port.parse::<u16>().is_ok());
-    // A name that was shortened says nothing any more; then the prune after a full success has the last word.
-    let shortened = joined(&rest, "65535") != format!("{rest}-65535") && name.len() >= rest.len().min(60);
-    !policy.spec.routes.is_empty() && (name.strip_prefix(&rest).is_some_and(port) || shortened)
 }
 
 fn limits(policy: &ResiliencePolicy, targets: &[Enacted]) -> bool {

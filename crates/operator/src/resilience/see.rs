@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use kube::{Resource as _, ResourceExt as _};
+use kube::{Resource, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, TargetKind};
 use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
     linkerd::{
         ServiceProfile,
-        policy::{EgressNetwork, HttpLocalRateLimitPolicy, LinkerdHttpRoute, Server},
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
     },
 };
 use trellis_core::Refusal;
 use trellis_resilience::{Cluster, Gateway, Mesh, Reason, mesh::Source};
 use trellis_runtime::{Reference, Result, World};
 
-use super::{LINKERD_CONFIG, Resilience, carriers, parents, targets};
+use super::{LINKERD_CONFIG, Resilience, carriers, on_route, parents, targets};
 
 impl Resilience {
     /// What `linkerd-config` says, with the version as the operator was told, if it was.
@@ -115,27 +115,20 @@ impl Resilience {
                     .extend(world.get::<EgressNetwork>(own, name).await?.map(Arc::unwrap_or_clone));
             }
             Some((TargetKind::HttpRoute, name)) => {
-                let route = world.get::<HttpRoute>(own, name).await?.map(Arc::unwrap_or_clone);
-                contended.extend(
-                    route
-                        .iter()
-                        .flat_map(|route| parents(&route.spec.parent_refs, route.namespace().as_deref())),
-                );
-                cluster.http_routes.extend(route);
-                cluster.profiles = owned(world.list::<ServiceProfile>(own).await?);
-                parents_of(&mut cluster, world, &contended).await?;
+                let found = world.get::<HttpRoute>(own, name).await?;
+                cluster.http_routes.extend(found.map(Arc::unwrap_or_clone));
             }
             Some((TargetKind::GrpcRoute, name)) => {
-                let route = world.get::<GrpcRoute>(own, name).await?.map(Arc::unwrap_or_clone);
-                contended.extend(
-                    route
-                        .iter()
-                        .flat_map(|route| parents(&route.spec.parent_refs, route.namespace().as_deref())),
-                );
-                cluster.grpc_routes.extend(route);
-                cluster.profiles = owned(world.list::<ServiceProfile>(own).await?);
-                parents_of(&mut cluster, world, &contended).await?;
+                let found = world.get::<GrpcRoute>(own, name).await?;
+                cluster.grpc_routes.extend(found.map(Arc::unwrap_or_clone));
             }
+        }
+        if on_route(policy) {
+            // Of routes there is only the target yet.
+            let attached = cluster.routes().flat_map(|route| parents(route.parents(), own));
+            contended.extend(attached);
+            cluster.profiles = owned(world.list::<ServiceProfile>(own).await?);
+            parents_of(&mut cluster, world, &contended).await?;
         }
         attached(&mut cluster, world).await?;
         for (namespace, name) in carriers(policy) {
@@ -184,35 +177,20 @@ async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
         .iter()
         .map(|network| Reference::to::<EgressNetwork>(network.namespace().as_deref(), &network.name_any()));
     for reference in services.chain(networks).collect::<Vec<_>>() {
-        for route in owned(world.about::<HttpRoute>(&reference).await?) {
-            if !cluster
-                .http_routes
-                .iter()
-                .any(|known| known.metadata.uid == route.metadata.uid)
-            {
-                cluster.http_routes.push(route);
-            }
-        }
-        for route in owned(world.about::<LinkerdHttpRoute>(&reference).await?) {
-            if !cluster
-                .linkerd_routes
-                .iter()
-                .any(|known| known.metadata.uid == route.metadata.uid)
-            {
-                cluster.linkerd_routes.push(route);
-            }
-        }
-        for route in owned(world.about::<GrpcRoute>(&reference).await?) {
-            if !cluster
-                .grpc_routes
-                .iter()
-                .any(|known| known.metadata.uid == route.metadata.uid)
-            {
-                cluster.grpc_routes.push(route);
-            }
-        }
+        add(&mut cluster.http_routes, world.about(&reference).await?);
+        add(&mut cluster.linkerd_routes, world.about(&reference).await?);
+        add(&mut cluster.grpc_routes, world.about(&reference).await?);
     }
     Ok(())
+}
+
+/// Those that are not there yet.
+fn add<K: Resource + Clone>(known: &mut Vec<K>, found: Vec<Arc<K>>) {
+    for object in found {
+        if !known.iter().any(|known| known.meta().uid == object.meta().uid) {
+            known.push(Arc::unwrap_or_clone(object));
+        }
+    }
 }
 
 fn owned<K: Clone>(objects: Vec<Arc<K>>) -> Vec<K> {

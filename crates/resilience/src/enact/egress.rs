@@ -6,16 +6,8 @@ use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, Section};
 use trellis_bindings::{gateway::BackendRef, linkerd::policy::EgressNetwork};
 
-use super::{Enacted, theirs};
-use crate::{
-    Cluster, Reason,
-    annotations::{self, Place},
-    attach::Target,
-    egress, owner,
-    route::Route,
-    served::served_outside,
-    siblings,
-};
+use super::Enacted;
+use crate::{Cluster, Reason, annotations::Place, attach::Target, egress, route::Route, served::served_outside};
 
 pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster: &Cluster) -> Enacted {
     let namespace = network.namespace().unwrap_or_default();
@@ -25,23 +17,12 @@ pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster:
     if let Err(refusal) = egress::check(network, &cluster.mesh) {
         return enacted.all_inert(policy, &refusal);
     }
-    let manager = owner::manager(policy);
     let routes = served(network, cluster);
     for section in enacted.acting(policy) {
         if section == Section::CircuitBreaker && !routes.iter().any(leads_to_services) {
             enacted.inert(section, egress::no_breaker());
-            continue;
-        }
-        let version = &cluster.mesh.version;
-        let written = annotations::section(&policy.spec, section, Place::EgressNetwork, version);
-        let beside = written.and_then(|written| {
-            theirs::check(&written, network.meta(), policy, cluster)?;
-            siblings::check(&written, network.meta(), &manager, Place::EgressNetwork, version)?;
-            Ok(written)
-        });
-        match beside {
-            Ok(mut written) => enacted.annotations.append(&mut written),
-            Err(refusal) => enacted.inert(section, refusal),
+        } else {
+            enacted.write(policy, section, network.meta(), cluster);
         }
     }
     let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);

@@ -132,11 +132,12 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
         return enacted.all_inert(policy, &refusal);
     }
     let annotations = enacted.annotations_for(policy, place, cluster);
+    let acting = parent.acting(cluster, &enacted);
     let scope = if policy.spec.routes.is_empty() {
         Scope::Consumer
     } else {
         Scope::Entries {
-            rest: parent.rest(policy, cluster, &enacted),
+            rest: parent.rest(policy, cluster, &acting),
         }
     };
     if parent.denies() {
@@ -148,10 +149,10 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
         Ok(built) => built,
         Err(refusal) => return enacted.all_inert(policy, &refusal),
     };
-    if let Some(refusal) = parent.redirected(policy, &built, &enacted, cluster) {
+    if let Some(refusal) = parent.redirected(policy, &built, &acting, cluster) {
         return enacted.all_inert(policy, &refusal);
     }
-    let built = parent.outrun(policy, built, &mut enacted, cluster);
+    let built = parent.outrun(policy, built, &acting, &mut enacted, cluster);
     if scope == Scope::Consumer && parent.foreign(policy, cluster).next().is_some() {
         enacted.notes.push(
             "requests of this namespace that fit no other route of the Service are sent on, and no longer refused"
@@ -285,11 +286,10 @@ impl<'a> Parent<'a> {
 
     /// The ports where requests that fit no entry would get 404: nobody else's route is served there. Under `Deny` they
     /// are refused without us, too.
-    fn rest(&self, policy: &ResiliencePolicy, cluster: &Cluster, enacted: &Enacted) -> Vec<Option<u16>> {
+    fn rest(&self, policy: &ResiliencePolicy, cluster: &Cluster, acting: &[u16]) -> Vec<Option<u16>> {
         if self.denies() {
             return Vec::new();
         }
-        let acting = self.acting(cluster, enacted);
         let own = policy.namespace().unwrap_or_default();
         let foreign = |route: &Route<'_>| route.owner().is_none() && route.place() == self.contest.place;
         let open: Vec<Option<u16>> = acting

@@ -7,14 +7,13 @@ use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, Section};
 use trellis_core::Refusal;
 
-use super::{Enacted, Standing, theirs};
+use super::{Enacted, Standing};
 use crate::{
     Cluster, Reason,
-    annotations::{self, Place},
     effect::Protocol,
-    owner, ratelimit,
+    ratelimit,
     served::{Served, reached_timeouts, route_retry, served},
-    siblings, target,
+    target,
 };
 
 pub(super) fn enact(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) -> Enacted {
@@ -43,19 +42,8 @@ pub(super) fn enact(policy: &ResiliencePolicy, service: &Service, cluster: &Clus
             return enacted;
         }
     };
-    let manager = owner::manager(policy);
     for section in outbound {
-        let version = &cluster.mesh.version;
-        let written = annotations::section(&policy.spec, section, Place::Service, version);
-        let beside = written.and_then(|written| {
-            theirs::check(&written, service.meta(), policy, cluster)?;
-            siblings::check(&written, service.meta(), &manager, Place::Service, version)?;
-            Ok(written)
-        });
-        match beside {
-            Ok(mut written) => enacted.annotations.append(&mut written),
-            Err(refusal) => enacted.inert(section, refusal),
-        }
+        enacted.write(policy, section, service.meta(), cluster);
     }
 
     let client = service.namespace().unwrap_or_default();

@@ -72,6 +72,31 @@ const REST: &str = "rest";
 /// Name of the entry of a consumer without routes.
 const ALL: &str = "all";
 
+/// Whether the policy asks for a route of this kind and name, though it may not be made. Which ports need a `rest` is not
+/// for the spec to say; a name that was shortened does not tell any more, and is taken to be one.
+#[must_use]
+pub fn is_asked(policy: &ResiliencePolicy, kind: &str, name: &str) -> bool {
+    if kind_of(policy).to_string() != kind {
+        return false;
+    }
+    if policy.spec.routes.is_empty() {
+        let outside = policy.spec.target_ref.as_ref().is_some_and(|target| {
+            target.kind == TargetKind::Service && target.namespace.is_some() && target.namespace != policy.namespace()
+        });
+        return outside && name == name_of(policy, ALL);
+    }
+    let mut entries = policy.spec.routes.iter();
+    entries.any(|entry| name == name_of(policy, &entry.name)) || may_be_rest(policy, name)
+}
+
+fn may_be_rest(policy: &ResiliencePolicy, name: &str) -> bool {
+    let rest = format!("{}-{REST}", policy.name_any());
+    let port = |name: &str| name.is_empty() || name.strip_prefix('-').is_some_and(|port| port.parse::<u16>().is_ok());
+    let longest = format!("{rest}-65535");
+    let cut = shortened(&longest) != longest && name.len() >= rest.len().min(60);
+    name.strip_prefix(&rest).is_some_and(port) || cut
+}
+
 /// The name of the route for an entry of a policy.
 #[must_use]
 pub fn name_of(policy: &ResiliencePolicy, entry: &str) -> String {

@@ -80,7 +80,7 @@ impl Parent<'_> {
         &self,
         policy: &ResiliencePolicy,
         built: &[Built],
-        enacted: &Enacted,
+        acting: &[u16],
         cluster: &Cluster,
     ) -> Option<Refusal> {
         let entries = built.iter().filter(|built| !built.is_rest(policy));
@@ -94,7 +94,6 @@ impl Parent<'_> {
             ours.iter().any(passed)
         };
         let own = policy.namespace().unwrap_or_default();
-        let acting = self.acting(cluster, enacted);
         let found = self.foreign(policy, cluster).find(|route| {
             let dropped = matches!(route.convertible(), Err(Unconvertible::Filter(_)));
             let elsewhere = |port: &u16| {
@@ -136,11 +135,11 @@ impl Parent<'_> {
         &self,
         policy: &ResiliencePolicy,
         built: Vec<Built>,
+        acting: &[u16],
         enacted: &mut Enacted,
         cluster: &Cluster,
     ) -> Vec<Built> {
         let own = policy.namespace().unwrap_or_default();
-        let acting = self.acting(cluster, enacted);
         let served = acting.iter().map(|port| self.served(cluster, *port, &own));
         // Where there is gRPC, a route for HTTP is not followed anyway.
         let grpc = |routes: &Vec<Route<'_>>| routes.iter().any(|route| route.place() == Place::GrpcRoute);
