@@ -2,10 +2,11 @@
 //!
 //! watch ─▶ versions by namespace and name ─▶ `until` a condition over the latest │ laws over all of them
 //!
-//! Invariant: what it holds is what the API server stored; a version may be missing only while a watch restarts.
+//! Invariant: what it holds is what the API server stored; versions may be missing only where a watch fell
+//! behind and everything was listed anew; what went meanwhile is noted as gone then.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{Arc, Mutex},
     time::Duration,
@@ -186,27 +187,56 @@ where
     let (places, changed) = (Arc::clone(places), Arc::clone(changed));
     let task = tokio::spawn(async move {
         let mut listed = Some(listed);
+        let mut still_there = None;
         while let Some(event) = events.next().await {
-            let (object, there) = match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => (object, true),
-                Ok(Event::Delete(object)) => (object, false),
-                Ok(Event::InitDone) => {
-                    listed.take().map(|listed| listed.send(()));
-                    continue;
-                }
-                Ok(Event::Init) | Err(_) => continue,
-            };
-            {
-                let mut places = places.lock().unwrap();
-                let place = places.entry(object.namespace().unwrap_or_default()).or_default();
+            let mut places_now = places.lock().unwrap();
+            let mut note = |namespace: String, name: String, version: Option<K>| {
+                let place = places_now.entry(namespace).or_default();
                 place.count += 1;
-                versions(place)
-                    .entry(format!("{prefix}{}", object.name_any()))
-                    .or_default()
-                    .push(there.then_some(object));
+                versions(place).entry(name).or_default().push(version);
+            };
+            match event {
+                Ok(Event::Apply(object)) => note(place_of(&object), name_of(prefix, &object), Some(object)),
+                Ok(Event::Delete(object)) => note(place_of(&object), name_of(prefix, &object), None),
+                Ok(Event::Init) => {
+                    if listed.is_none() {
+                        eprintln!("the watch of {} fell behind; everything is listed anew", std::any::type_name::<K>());
+                    }
+                    still_there = Some(BTreeSet::new());
+                }
+                Ok(Event::InitApply(object)) => {
+                    let (namespace, name) = (place_of(&object), name_of(prefix, &object));
+                    still_there.get_or_insert_default().insert((namespace.clone(), name.clone()));
+                    note(namespace, name, Some(object));
+                }
+                Ok(Event::InitDone) => {
+                    let still_there = still_there.take().unwrap_or_default();
+                    for (namespace, place) in places_now.iter_mut() {
+                        let mut gone = 0;
+                        for (name, versions) in versions(place) {
+                            let ours = name.starts_with(prefix) && matches!(versions.last(), Some(Some(_)));
+                            if ours && !still_there.contains(&(namespace.clone(), name.clone())) {
+                                versions.push(None);
+                                gone += 1;
+                            }
+                        }
+                        place.count += gone;
+                    }
+                    listed.take().map(|listed| listed.send(()));
+                }
+                Err(_) => continue,
             }
+            drop(places_now);
             changed.send_modify(|count| *count += 1);
         }
     });
     (task, is_listed)
+}
+
+fn place_of<K: Resource>(object: &K) -> String {
+    object.namespace().unwrap_or_default()
+}
+
+fn name_of<K: Resource>(prefix: &str, object: &K) -> String {
+    format!("{prefix}{}", object.name_any())
 }
