@@ -181,7 +181,8 @@ async fn limits(voice: &Voice<'_>, namespace: &str) -> kube::Result<()> {
             Ok("Accepted")
         };
         let verdict = condition("Accepted", no(says).unwrap_or(found), "");
-        put(voice, limit, json!({ "conditions": [verdict] })).await?;
+        let about = json!({ "group": "policy.linkerd.io", "kind": "Server", "name": server });
+        put(voice, limit, json!({ "conditions": [verdict], "targetRef": about })).await?;
     }
     Ok(())
 }

@@ -42,6 +42,9 @@ pub enum Reason {
     ShadowedByRoutes,
     /// The Server that the rate limit names does not exist.
     ServerNotFound,
+    /// A Server would be made for a port that has one already, and Linkerd takes one for each. Name that one in
+    /// `serverRef`.
+    ServerConflicted,
     /// The rate limit is written; Linkerd has not said yet whether it takes it.
     RateLimitPending,
     /// Linkerd does not take the rate limit; the message says why.

@@ -100,3 +100,15 @@ fn an_overridden_section_names_the_winner() {
     assert_eq!((status.ready, status.reason.as_str()), (Readiness::False, "Overridden"));
     assert!(status.message.contains("shop/all") && one.targets[0].annotations.is_empty());
 }
+
+/// Other sections are on when they are there; this one has to be switched on.
+#[test]
+fn a_rate_limit_that_is_not_switched_on_says_so() {
+    let limit = json!({"requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
+    let spec = json!({"targetRef": {"name": "web"}, "retry": {}, "rateLimit": limit});
+    let found = &done(&cluster("2.20"), &spec).targets[0];
+    assert_eq!(found.limit, None);
+    let status = found.status();
+    assert_eq!(status.reason, "Applied");
+    assert!(status.message.contains("rateLimit.enabled"), "{}", status.message);
+}
