@@ -236,7 +236,8 @@ fn declared(named: &str) -> Result<Spoken, (Reason, String)> {
     }
 }
 
-fn hint(reason: Reason) -> &'static str {
+/// What can be done about such a port.
+pub(crate) fn hint(reason: Reason) -> &'static str {
     match reason {
         Reason::NotTcp => "name a TCP port",
         Reason::UnknownAppProtocol => "use appProtocol http or kubernetes.io/h2c, or none",
