@@ -85,12 +85,41 @@ fn statuses_of_grpc_need_a_route_that_linkerd_takes(
         "status": {"parents": accepted.map_or_else(|| json!([]), verdict)},
     });
     cluster.grpc_routes = vec![serde_json::from_value(route).unwrap()];
+    let target = json!({"kind": "EgressNetwork", "name": "internet"});
     let found = done(
         &cluster,
-        &json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"},
-                "retry": {"retryableGrpcCodes": "unavailable"}}),
+        &json!({"targetRef": target, "retry": {"retryableGrpcCodes": "unavailable"}}),
     );
     assert_eq!(reason(&found), expected);
+    // Statuses of HTTP count at the other ports.
+    let found = done(&cluster, &json!({"targetRef": target, "retry": {}}));
+    let notes = found.targets[0].notes.join("; ");
+    assert_eq!(notes.contains("at port 443 only gRPC"), expected.is_none(), "{notes}");
+}
+
+/// A route's own block replaces the network's, at the route's port.
+#[test]
+fn what_a_route_of_a_network_sets_itself_is_noted() {
+    let mut cluster = cluster("2.20");
+    let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
+    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()];
+    let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "api", "namespace": "shop", "annotations": {"retry.linkerd.io/limit": "1"}},
+        "spec": {"parentRefs": [parent], "rules": [{}]},
+        "status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+                                "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]},
+    });
+    cluster.http_routes = vec![serde_json::from_value(route).unwrap()];
+    let spec = json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"},
+                      "retry": {}, "timeout": {"requestTimeout": "1s"}});
+    let found = done(&cluster, &spec);
+    assert_eq!(reason(&found), None);
+    assert_eq!(
+        found.targets[0].notes,
+        ["at port 443 HTTPRoute shop/api sets its own retry for its requests"]
+    );
 }
 
 /// Of two Servers for one port Linkerd takes one.
