@@ -19,6 +19,8 @@ pub enum Reason {
     TargetNotFound,
     /// No Service has the labels that the selector asks for, or the namespace has none.
     NoTargets,
+    /// The policy is for more Services than its status has room for. Those that carry it keep it, and none is added.
+    TooManyServices,
     /// Other policies set everything that this one would set on its targets; the status names them.
     Overridden,
     /// Other policies set some of what this one would set; the rest is in force.

@@ -2,10 +2,10 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use trellis_api::{Readiness, Section};
+use trellis_api::{MAX_SERVICES, Readiness, Section};
 use trellis_resilience::Standing;
 
-use crate::stage::{cluster, done, policy};
+use crate::stage::{cluster, done, policy, reason};
 
 #[rstest]
 #[case::service(json!({"targetRef": {"name": "api"}}), "TargetServiceNotFound")]
@@ -111,4 +111,32 @@ fn a_rate_limit_that_is_not_switched_on_says_so() {
     let status = found.status();
     assert_eq!(status.reason, "Applied");
     assert!(status.message.contains("rateLimit.enabled"), "{}", status.message);
+}
+
+/// Beyond the bound what is there goes on, and nothing is added.
+#[test]
+fn a_policy_is_for_a_bounded_number_of_services() {
+    let mut cluster = cluster("2.20");
+    let mut first = cluster.services.remove(0);
+    first.metadata.annotations = Some([("retry.linkerd.io/limit".to_owned(), "3".to_owned())].into());
+    let fields = json!([{"manager": "trellis-resilience/shop/p", "operation": "Apply",
+                         "fieldsV1": {"f:metadata": {"f:annotations": {"f:retry.linkerd.io/limit": {}}}}}]);
+    first.metadata.managed_fields = serde_json::from_value(fields).unwrap();
+    for index in 0..MAX_SERVICES {
+        let mut service = first.clone();
+        service.metadata.name = Some(format!("s{index:04}"));
+        if index > 0 {
+            service.metadata.managed_fields = None;
+        }
+        cluster.services.push(service);
+    }
+    let spec = json!({"targetRef": {"kind": "Namespace", "name": "shop"}, "timeout": {"requestTimeout": "1s"}});
+    let all = done(&cluster, &spec);
+    assert_eq!((reason(&all), all.targets.len()), (None, MAX_SERVICES));
+    cluster.services.push(first);
+    let found = done(&cluster, &spec);
+    assert_eq!(reason(&found), Some("TooManyServices"));
+    let names: Vec<&str> = found.targets.iter().map(|target| target.target.name.as_str()).collect();
+    assert_eq!(names, ["s0000", "web"]);
+    assert!(found.targets.iter().all(|target| target.in_force()));
 }
