@@ -138,5 +138,5 @@ fn a_policy_is_for_a_bounded_number_of_services() {
     assert_eq!(reason(&found), Some("TooManyServices"));
     let names: Vec<&str> = found.targets.iter().map(|target| target.target.name.as_str()).collect();
     assert_eq!(names, ["s0000", "web"]);
-    assert!(found.targets.iter().all(|target| target.in_force()));
+    assert!(found.targets.iter().all(trellis_resilience::Enacted::in_force));
 }
