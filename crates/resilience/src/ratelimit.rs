@@ -215,10 +215,10 @@ fn selects(server: &Server, pods: Option<&BTreeMap<String, String>>) -> Option<b
 }
 
 /// Whether the Server would be the only one for its port: of two Linkerd takes one. What may be a second one is noted.
-fn unrivalled(made: &Server, policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Vec<String>, Refusal> {
+fn unrivalled(made: &Server, policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Option<String>, Refusal> {
     let pods = made.spec.pod_selector.as_ref();
     let pods = pods.and_then(|selector| selector.match_labels.as_ref());
-    let mut notes = Vec::new();
+    let mut unsure = Vec::new();
     let own = PolicyName::of(policy);
     let others = cluster.servers.iter().filter(|other| {
         other.namespace() == policy.namespace() && owner::made_for(&other.metadata).as_ref() != Some(&own)
@@ -241,12 +241,16 @@ fn unrivalled(made: &Server, policy: &ResiliencePolicy, cluster: &Cluster) -> Re
                     .field("spec.rateLimit.createServer")
                     .hint(format!("name {name} in serverRef, or delete it")));
             }
-            _ => notes.push(format!(
-                "Server {name} may be for this port of these pods, too, and Linkerd takes one for each"
-            )),
+            _ => unsure.push(name),
         }
     }
-    Ok(notes)
+    Ok(unsure.iter().min().map(|name| {
+        let more = match unsure.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("Server {name}{more} may be for this port of these pods, too, and Linkerd takes one for each")
+    }))
 }
 
 fn made(policy: &ResiliencePolicy, service: &Service, access: &str, cluster: &Cluster) -> Result<Server, Refusal> {
