@@ -200,13 +200,18 @@ where
                 Ok(Event::Delete(object)) => note(place_of(&object), name_of(prefix, &object), None),
                 Ok(Event::Init) => {
                     if listed.is_none() {
-                        eprintln!("the watch of {} fell behind; everything is listed anew", std::any::type_name::<K>());
+                        eprintln!(
+                            "the watch of {} fell behind; everything is listed anew",
+                            std::any::type_name::<K>()
+                        );
                     }
                     still_there = Some(BTreeSet::new());
                 }
                 Ok(Event::InitApply(object)) => {
                     let (namespace, name) = (place_of(&object), name_of(prefix, &object));
-                    still_there.get_or_insert_default().insert((namespace.clone(), name.clone()));
+                    still_there
+                        .get_or_insert_default()
+                        .insert((namespace.clone(), name.clone()));
                     note(namespace, name, Some(object));
                 }
                 Ok(Event::InitDone) => {

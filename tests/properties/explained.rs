@@ -135,10 +135,10 @@ fn balancer(told: &mut Value, found: &Outlook) {
         });
         if let Mode::Unified(rate) = breaker.mode {
             told["breaker"]["mode"] = "unified".into();
-            told["breaker"]["successRate"] = json!({
-                "threshold": rate.threshold, "window": rate.window, "minRequests": rate.min_requests,
-                "honorRetryAfter": rate.honor_retry_after,
-            });
+            told["breaker"]["threshold"] = rate.threshold.into();
+            told["breaker"]["window"] = rate.window.into();
+            told["breaker"]["minRequests"] = rate.min_requests.into();
+            told["breaker"]["honorRetryAfter"] = rate.honor_retry_after.into();
         }
     }
     if let Some(bias) = found.bias {

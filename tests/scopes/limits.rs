@@ -125,8 +125,12 @@ async fn a_server_is_made_only_on_request() {
             .to_string();
         assert!(error.contains(word), "{error}");
     }
+    // Beside one that is there already none is made.
+    site.namespace.apply(server("theirs")).await.unwrap();
     site.policy("web", spec(json!({ "accessPolicy": "all-authenticated" })))
         .await;
+    not_ready(&site.until("web", "ServerConflicted").await, "ServerConflicted");
+    site.namespace.delete::<Server>("theirs").await.unwrap();
     let policy: ResiliencePolicy = site.until("web", "Applied").await;
     let made: Server = site.namespace.get("web").await.unwrap();
     let spec = json!(made.spec);

@@ -140,11 +140,15 @@ async fn look(voice: &Voice<'_>, namespace: &str, all: &[String]) -> kube::Resul
         put(voice, network, json!({ "conditions": [verdict] })).await?;
     }
     limits(voice, namespace).await?;
-    let mut services = Vec::new();
+    // Routes first: a Service that is older than its route is then seen.
+    let http = list::<HttpRoute>(client, namespace).await?;
     let mut grpc = Vec::new();
     for namespace in all {
-        services.extend(list::<Service>(client, namespace).await?);
         grpc.extend(list::<GrpcRoute>(client, namespace).await?);
+    }
+    let mut services = Vec::new();
+    for namespace in all {
+        services.extend(list::<Service>(client, namespace).await?);
     }
     let taken: Vec<(String, Value)> = grpc.iter().flat_map(|route| parents(&json!(route))).collect();
     let place = Seen {
@@ -152,7 +156,7 @@ async fn look(voice: &Voice<'_>, namespace: &str, all: &[String]) -> kube::Resul
         networks,
         grpc: taken,
     };
-    for route in list::<HttpRoute>(client, namespace).await? {
+    for route in http {
         put(voice, &route, place.verdicts(&json!(route), true, says)).await?;
     }
     for route in grpc
@@ -181,7 +185,8 @@ async fn limits(voice: &Voice<'_>, namespace: &str) -> kube::Result<()> {
             Ok("Accepted")
         };
         let verdict = condition("Accepted", no(says).unwrap_or(found), "");
-        put(voice, limit, json!({ "conditions": [verdict] })).await?;
+        let about = json!({ "group": "policy.linkerd.io", "kind": "Server", "name": server });
+        put(voice, limit, json!({ "conditions": [verdict], "targetRef": about })).await?;
     }
     Ok(())
 }

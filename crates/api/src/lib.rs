@@ -27,8 +27,8 @@ pub mod status;
 
 pub use resilience_policy::{
     AccessPolicy, CircuitBreaker, CreateServer, FailureAccrualMethod, GrpcMatch, GrpcMatches, HeaderMatch, HeaderType,
-    HttpMatch, HttpMatches, HttpMethod, LoadBias, MAX_TARGETS_LISTED, PathMatch, PathType, PolicyRoute, RateLimit,
-    Readiness, ResiliencePolicy, ResiliencePolicySpec, ResiliencePolicyStatus, Retry, Section, SectionState,
+    HttpMatch, HttpMatches, HttpMethod, LoadBias, MAX_SERVICES, MAX_TARGETS_LISTED, PathMatch, PathType, PolicyRoute,
+    RateLimit, Readiness, ResiliencePolicy, ResiliencePolicySpec, ResiliencePolicyStatus, Retry, Section, SectionState,
     SectionStatus, ServerRef, Strategy, SuccessRate, TargetKind, TargetRef, TargetSelector, TargetStatus, Timeout,
 };
 pub use rules::{MAX_DURATION_MS, MAX_STATUS_CODES_LENGTH};

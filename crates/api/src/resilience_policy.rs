@@ -30,7 +30,9 @@ pub use route::{
     GrpcMatch, GrpcMatches, HeaderMatch, HeaderType, HttpMatch, HttpMatches, HttpMethod, PathMatch, PathType,
     PolicyRoute,
 };
-pub use status::{MAX_TARGETS_LISTED, Readiness, ResiliencePolicyStatus, SectionState, SectionStatus, TargetStatus};
+pub use status::{
+    MAX_SERVICES, MAX_TARGETS_LISTED, Readiness, ResiliencePolicyStatus, SectionState, SectionStatus, TargetStatus,
+};
 pub use target::{Section, Strategy, TargetKind, TargetRef, TargetSelector};
 pub use timeout::Timeout;
 
@@ -167,7 +169,7 @@ pub struct ResiliencePolicySpec {
     #[schemars(with = "TargetRef")]
     pub target_ref: Option<TargetRef>,
 
-    /// The Services that the policy is for, by label, in its own namespace. Either this or targetRef.
+    /// The Services that the policy is for, by label, in its own namespace; at most 2000. Either this or targetRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "TargetSelector")]
     pub target_selector: Option<TargetSelector>,

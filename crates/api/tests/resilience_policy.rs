@@ -6,9 +6,9 @@ use kube::{CustomResourceExt as _, ResourceExt as _};
 use rstest::rstest;
 use serde_json::{Value, json};
 use trellis_api::{
-    CircuitBreaker, CommonStatus, FailureAccrualMethod, InventoryEntry, LoadBias, MAX_STATUS_CODES_LENGTH,
-    MAX_TARGETS_LISTED, Managed as _, RateLimit, ResiliencePolicy, ResiliencePolicySpec, ResiliencePolicyStatus, Retry,
-    Section, Strategy, TargetKind, TargetRef, Timeout,
+    CircuitBreaker, CommonStatus, FailureAccrualMethod, InventoryEntry, LoadBias, MAX_SERVICES,
+    MAX_STATUS_CODES_LENGTH, MAX_TARGETS_LISTED, Managed as _, RateLimit, ResiliencePolicy, ResiliencePolicySpec,
+    ResiliencePolicyStatus, Retry, Section, Strategy, TargetKind, TargetRef, Timeout,
 };
 
 fn spec(value: Value) -> ResiliencePolicySpec {
@@ -207,6 +207,41 @@ fn the_list_of_targets_is_bounded_as_promised() {
     let crd = serde_json::to_value(ResiliencePolicy::crd()).unwrap();
     let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
     assert_eq!(status["properties"]["targets"]["maxItems"], MAX_TARGETS_LISTED);
+}
+
+/// etcd takes 1.5 MiB in one request: the longest names fit, with a third of it left for everything else.
+#[test]
+fn a_status_of_most_services_fits() {
+    let name = |index: usize| format!("{index:0>63}");
+    let namespace = name(0);
+    let paths: Vec<String> = (0..MAX_SERVICES)
+        .map(|index| format!("{namespace}/{}", name(index)))
+        .collect();
+    let status = ResiliencePolicyStatus {
+        common: CommonStatus {
+            inventory: (0..MAX_SERVICES)
+                .map(|index| InventoryEntry {
+                    api_version: "v1".into(),
+                    kind: "Service".into(),
+                    namespace: Some(namespace.clone()),
+                    name: name(index),
+                    uid: Some("00000000-0000-0000-0000-000000000000".into()),
+                    part: true,
+                })
+                .collect(),
+            ..CommonStatus::default()
+        },
+        applied_to_services: paths.clone(),
+        ..ResiliencePolicyStatus::default()
+    };
+    // A set has an entry in managedFields for each of its items.
+    let fields: serde_json::Map<String, Value> = paths
+        .iter()
+        .map(|path| (format!("v:{}", json!(path)), json!({})))
+        .collect();
+    let bytes = json!(status).to_string().len() + json!(fields).to_string().len();
+    assert!(bytes / MAX_SERVICES <= 530, "{} each", bytes / MAX_SERVICES);
+    assert!(bytes < 1_100_000, "{bytes}");
 }
 
 #[test]

@@ -31,7 +31,9 @@ use trellis_bindings::{
     },
 };
 use trellis_core::Refusal;
-use trellis_resilience::{Cluster, Enacted, Mesh, Reason, Standing, annotations, enact, owner, route::Built};
+use trellis_resilience::{
+    Cluster, Enacted, Enactment, Mesh, Reason, Standing, annotations, enact, owner, route::Built,
+};
 use trellis_runtime::{
     Item, Kinds, Never, Outcome, Part, Permission, Plan, Reconcile, Reference, Reported, Result, World,
     metrics::Gauge,
@@ -61,6 +63,18 @@ pub struct Resilience {
 pub struct Seen {
     /// The part of the cluster that matters to the policy; refused when Linkerd is unknown or too old.
     pub cluster: Result<Cluster, Refusal>,
+    /// What the policy does there.
+    pub enactment: Enactment,
+}
+
+impl Seen {
+    fn of(policy: &ResiliencePolicy, cluster: Result<Cluster, Refusal>) -> Self {
+        let enactment = cluster.as_ref().map(|cluster| enact(policy, cluster));
+        Self {
+            enactment: enactment.unwrap_or_default(),
+            cluster,
+        }
+    }
 }
 
 impl Resilience {
@@ -166,25 +180,24 @@ impl Reconcile for Resilience {
     }
 
     async fn see(&self, world: &World, policy: &ResiliencePolicy) -> Result<Seen> {
-        Ok(match self.mesh(world).await? {
-            Ok(mesh) => Seen {
-                cluster: Ok(self.cluster(world, policy, mesh).await?),
-            },
-            Err(refusal) => Seen { cluster: Err(refusal) },
-        })
+        let cluster = match self.mesh(world).await? {
+            Ok(mesh) => Ok(self.cluster(world, policy, mesh).await?),
+            Err(refusal) => Err(refusal),
+        };
+        Ok(Seen::of(policy, cluster))
     }
 
     fn plan(policy: &ResiliencePolicy, seen: &Seen) -> Result<Plan<Never>, Refusal> {
         let cluster = seen.cluster.as_ref().map_err(Clone::clone)?;
-        let enactment = enact(policy, cluster);
+        let enactment = &seen.enactment;
         let mut plan = Plan::nothing().giving_up(former::former(policy, &enactment.targets));
         for enacted in &enactment.targets {
             for item in items(policy, enacted, cluster)? {
                 plan = plan.and(item);
             }
         }
-        let judgement = match enactment.refusal {
-            Some(refusal) => report::Judgement::Refused(refusal),
+        let judgement = match &enactment.refusal {
+            Some(refusal) => report::Judgement::Refused(refusal.clone()),
             None => report::judge(policy, &enactment.targets),
         };
         Ok(match judgement {

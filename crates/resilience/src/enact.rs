@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{
-    Readiness, ResiliencePolicy, Section, SectionState, SectionStatus, TargetKind, TargetRef, TargetStatus,
+    MAX_SERVICES, Readiness, ResiliencePolicy, Section, SectionState, SectionStatus, TargetKind, TargetRef,
+    TargetStatus,
 };
 use trellis_core::Refusal;
 
@@ -33,11 +34,11 @@ mod theirs;
 mod user_route;
 
 /// What a policy does in a cluster.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Enactment {
     /// Its targets, by namespace and name.
     pub targets: Vec<Enacted>,
-    /// Why there is none.
+    /// Why there is none; or, where there are too many, why there are only those that carry the policy already.
     pub refusal: Option<Refusal>,
 }
 
@@ -76,26 +77,22 @@ pub enum Standing {
 /// What the policy does in the cluster.
 #[must_use]
 pub fn enact(policy: &ResiliencePolicy, cluster: &Cluster) -> Enactment {
-    match targets(policy, cluster) {
-        Ok(mut targets) => {
-            let overlooked = cluster.gateway.overlooked(&cluster.mesh);
-            let whole = |enacted: &&mut Enacted| {
-                let acting = enacted.acting(policy);
-                acting.contains(&Section::Retry) || acting.contains(&Section::Timeout)
-            };
-            for enacted in targets.iter_mut().filter(whole) {
-                enacted.notes.extend(overlooked.iter().cloned());
-            }
-            Enactment { targets, refusal: None }
-        }
-        Err(refusal) => Enactment {
-            targets: Vec::new(),
-            refusal: Some(refusal),
-        },
+    let mut enactment = targets(policy, cluster).unwrap_or_else(|refusal| Enactment {
+        targets: Vec::new(),
+        refusal: Some(refusal),
+    });
+    let overlooked = cluster.gateway.overlooked(&cluster.mesh);
+    let whole = |enacted: &&mut Enacted| {
+        let acting = enacted.acting(policy);
+        acting.contains(&Section::Retry) || acting.contains(&Section::Timeout)
+    };
+    for enacted in enactment.targets.iter_mut().filter(whole) {
+        enacted.notes.extend(overlooked.iter().cloned());
     }
+    enactment
 }
 
-fn targets(policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Vec<Enacted>, Refusal> {
+fn targets(policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Enactment, Refusal> {
     let own = policy.namespace().unwrap_or_default();
     let Some(target) = &policy.spec.target_ref else {
         return many(
@@ -134,21 +131,21 @@ fn targets(policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Vec<Enacted>,
             let service = cluster
                 .service(&namespace, &target.name)
                 .ok_or_else(|| missing(Reason::TargetServiceNotFound))?;
-            Ok(vec![if namespace != own || !policy.spec.routes.is_empty() {
+            Ok(Enactment::at(if namespace != own || !policy.spec.routes.is_empty() {
                 own::for_service(policy, service, target, cluster)
             } else {
                 service::enact(policy, service, cluster)
-            }])
+            }))
         }
         TargetKind::EgressNetwork => {
             let network = cluster
                 .egress_network(&own, &target.name)
                 .ok_or_else(|| missing(Reason::TargetNotFound))?;
-            Ok(vec![if policy.spec.routes.is_empty() {
+            Ok(Enactment::at(if policy.spec.routes.is_empty() {
                 egress::enact(policy, network, cluster)
             } else {
                 own::for_network(policy, network, target, cluster)
-            }])
+            }))
         }
         TargetKind::HttpRoute | TargetKind::GrpcRoute => {
             let place = if target.kind == TargetKind::GrpcRoute {
@@ -169,13 +166,14 @@ fn targets(policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Vec<Enacted>,
                 .routes()
                 .find(wanted)
                 .ok_or_else(|| missing(Reason::TargetNotFound))?;
-            Ok(vec![user_route::enact(policy, route, cluster)])
+            Ok(Enactment::at(user_route::enact(policy, route, cluster)))
         }
     }
 }
 
-/// The Services of the namespace that the policy selects.
-fn many(policy: &ResiliencePolicy, cluster: &Cluster, none: &str, field: &str) -> Result<Vec<Enacted>, Refusal> {
+/// The Services of the namespace that the policy selects. Of more than [`MAX_SERVICES`] only those that carry it already:
+/// what is there goes on, and nothing is added.
+fn many(policy: &ResiliencePolicy, cluster: &Cluster, none: &str, field: &str) -> Result<Enactment, Refusal> {
     let mut meant: Vec<&Service> = cluster
         .services
         .iter()
@@ -185,10 +183,33 @@ fn many(policy: &ResiliencePolicy, cluster: &Cluster, none: &str, field: &str) -
     if meant.is_empty() {
         return Err(Reason::NoTargets.refuse(none).field(field));
     }
-    Ok(meant
+    let found = meant.len();
+    let refusal = (found > MAX_SERVICES).then(|| {
+        meant.retain(|service| !owner::written(service.meta(), policy).is_empty());
+        meant.truncate(MAX_SERVICES);
+        Reason::TooManyServices
+            .refuse(format!(
+                "the policy is for {found} Services, and a status has room for {MAX_SERVICES}; none is added"
+            ))
+            .field(field)
+            .hint("select by label, in several policies")
+    });
+    let targets = meant
         .into_iter()
-        .map(|service| service::enact(policy, service, cluster))
-        .collect())
+        .map(|service| service::enact(policy, service, cluster));
+    Ok(Enactment {
+        targets: targets.collect(),
+        refusal,
+    })
+}
+
+impl Enactment {
+    fn at(target: Enacted) -> Self {
+        Self {
+            targets: vec![target],
+            refusal: None,
+        }
+    }
 }
 
 impl Enacted {

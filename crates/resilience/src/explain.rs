@@ -67,6 +67,9 @@ pub struct Inert {
     pub reason: String,
     /// The same in words.
     pub message: String,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// A block of values, each with its origin.
@@ -110,6 +113,7 @@ pub fn explain(
             explanation.inert = Some(Inert {
                 reason: refusal.reason.into(),
                 message: refusal.message,
+                hint: refusal.hint,
             });
         }
         Ok((served, breaker, bias)) => {
@@ -150,9 +154,12 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
         Breaker::read(stored, version).err(),
         LoadBias::read(stored, version).err(),
         crate::effect::Retry::read(stored, Protocol::Http).err(),
+        crate::effect::Retry::read(stored, Protocol::Grpc).err(),
         crate::effect::Timeouts::read(stored).err(),
     ];
     let mut notes: Vec<String> = bad.into_iter().flatten().map(|bad| dropped(&bad)).collect();
+    // A limit and a time for one try are of both protocols.
+    notes.dedup();
     if let Err(refusal) = target::original(service) {
         notes.push(refusal.message);
     }
@@ -177,6 +184,8 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
                 Unconvertible::Filter(_) => "",
             };
             notes.push(format!("{route_name} has no effect: {why}{before}"));
+        } else if let Some(refusal) = served::displaced(cluster, service, port, client, route) {
+            notes.push(format!("{route_name} has no effect: {}", refusal.message));
         }
     }
     notes

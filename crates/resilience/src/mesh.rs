@@ -72,7 +72,7 @@ impl Mesh {
     /// Refuses with `LinkerdNotFound` when the key [`VALUES`] is missing or unreadable or names no version, with
     /// `LinkerdVersionUnknown` or `LinkerdTooOld` when the version does not do.
     pub fn from_config_map(data: &BTreeMap<String, String>) -> Result<Self, Refusal> {
-        let hint = "reinstall or upgrade Linkerd with Helm or its CLI, or give --linkerd-version";
+        let hint = "reinstall or upgrade Linkerd with Helm or its CLI, or start the operator with --linkerd-version";
         let values = data.get(VALUES).ok_or_else(|| {
             Reason::LinkerdNotFound
                 .refuse("ConfigMap linkerd-config has no key values")
@@ -89,8 +89,15 @@ impl Mesh {
                 .refuse("ConfigMap linkerd-config names no version")
                 .hint(hint)
         })?;
+        let version = version.parse().map_err(|refusal: Refusal| {
+            if refusal.reason == Reason::LinkerdVersionUnknown.as_str() {
+                refusal.hint("start the operator with --linkerd-version, which then decides")
+            } else {
+                refusal
+            }
+        })?;
         Ok(Self {
-            version: version.parse()?,
+            version,
             opaque_ports: values
                 .proxy
                 .and_then(|proxy| proxy.opaque_ports)
@@ -152,6 +159,7 @@ mod tests {
     #[case("{}", "LinkerdNotFound", "names no version")]
     #[case("linkerdVersion: [", "LinkerdNotFound", "unreadable")]
     #[case("linkerdVersion: dev-undefined", "LinkerdVersionUnknown", "dev-undefined")]
+    #[case("linkerdVersion: dev-undefined", "LinkerdVersionUnknown", "--linkerd-version")]
     #[case("linkerdVersion: stable-2.14.1", "LinkerdTooOld", "stable-2.14.1")]
     fn what_is_no_linkerd_is_refused(#[case] values: &str, #[case] reason: &str, #[case] words: &str) {
         let refusal = read(values).unwrap_err();

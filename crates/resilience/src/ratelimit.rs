@@ -7,6 +7,8 @@
 //!
 //! Invariant: a Server is made only where the policy says who may call; Linkerd's default would deny everybody.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort},
     apimachinery::pkg::{
@@ -22,7 +24,7 @@ use trellis_bindings::linkerd::policy::{
 };
 use trellis_core::Refusal;
 
-use crate::{Cluster, Reason, route::OWNER, served, shortened, target};
+use crate::{Cluster, PolicyName, Reason, owner, route::OWNER, served, shortened, target};
 
 /// What is made for a rate limit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,7 +43,8 @@ pub struct Limit {
 /// What the policy's rate limit needs; none if it is absent or disabled.
 ///
 /// Refuses with `FeatureNotInVersion` before 2.17, with `ServerNotFound`, with `Opaque` a Server whose port Linkerd does
-/// not read, as [`target::check`] a port for which a Server would be made, with `PortNotFound`, and with `Invalid` what the API server should have refused.
+/// not read, as [`target::check`] a port for which a Server would be made, with `ServerConflicted` if that port has one,
+/// with `PortNotFound`, and with `Invalid` what the API server should have refused.
 pub fn limit(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) -> Result<Option<Limit>, Refusal> {
     let Some(asked) = policy
         .spec
@@ -75,6 +78,7 @@ pub fn limit(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) ->
         }
         (None, Some(create)) => {
             let server = made(policy, service, create.access_policy.as_str(), cluster)?;
+            notes.extend(unrivalled(&server, policy, cluster)?);
             let name = server.name_any();
             (Some(server), name)
         }
@@ -91,13 +95,18 @@ pub fn limit(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) ->
 
 /// What Linkerd says of the rate limit, as it stands in the cluster.
 ///
-/// Refuses with `RateLimitPending` or `RateLimitNotAccepted`.
+/// Refuses with `RateLimitPending` or `RateLimitNotAccepted`. What Linkerd said while the limit was for another Server
+/// does not count.
 pub fn accepted(limit: &Limit, cluster: &Cluster) -> Result<(), Refusal> {
     let living = cluster
         .rate_limits
         .iter()
         .find(|living| living.namespace() == limit.policy.namespace() && living.name_any() == limit.policy.name_any());
-    let condition = living.and_then(|living| living.status.as_ref()?.accepted());
+    let server = &limit.policy.spec.target_ref.name;
+    let condition = living
+        .and_then(|living| living.status.as_ref())
+        .filter(|status| status.target_ref.as_ref().is_some_and(|about| about.name == *server))
+        .and_then(|status| status.accepted());
     match condition.map(|condition| {
         (
             condition.status.as_str(),
@@ -106,10 +115,7 @@ pub fn accepted(limit: &Limit, cluster: &Cluster) -> Result<(), Refusal> {
     }) {
         Some(("True", _)) => Ok(()),
         Some((_, "RateLimitReasonAlreadyExists")) => Err(Reason::RateLimitNotAccepted
-            .refuse(format!(
-                "Server {} has an older rate limit, which wins",
-                limit.policy.spec.target_ref.name
-            ))
+            .refuse(format!("Server {server} has an older rate limit, which wins"))
             .hint("remove the other HTTPLocalRateLimitPolicy")),
         Some(("False", reason)) => {
             Err(Reason::RateLimitNotAccepted.refuse(format!("Linkerd says of the rate limit: {reason}")))
@@ -169,16 +175,7 @@ fn fits(server: &Server, service: &Service) -> Result<Vec<String>, Refusal> {
     }
     let mut notes = Vec::new();
     let pods = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    let wanted = server
-        .spec
-        .pod_selector
-        .as_ref()
-        .and_then(|selector| selector.match_labels.as_ref());
-    let selects = wanted
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| pods.and_then(|pods| pods.get(key)) == Some(value));
-    if !selects {
+    if selects(server, pods) != Some(true) {
         notes.push(format!("Server {name} may be for other pods than those of the Service"));
     }
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
@@ -189,6 +186,71 @@ fn fits(server: &Server, service: &Service) -> Result<Vec<String>, Refusal> {
         ));
     }
     Ok(notes)
+}
+
+/// Whether a Server is for all pods with these labels, or for none of them; nothing where other labels decide.
+fn selects(server: &Server, pods: Option<&BTreeMap<String, String>>) -> Option<bool> {
+    let Some(selector) = &server.spec.pod_selector else {
+        return Some(false);
+    };
+    let of = |key: &str| pods.and_then(|pods| pods.get(key));
+    let labels = selector.match_labels.iter().flatten();
+    let labels = labels.map(|(key, value)| of(key).map(|label| label == value));
+    let expressions = selector.match_expressions.iter().flatten().map(|wanted| {
+        let within = |label: &String| wanted.values.iter().flatten().any(|value| value == label);
+        of(&wanted.key).and_then(|label| match wanted.operator.as_str() {
+            "In" => Some(within(label)),
+            "NotIn" => Some(!within(label)),
+            "Exists" => Some(true),
+            "DoesNotExist" => Some(false),
+            _ => None,
+        })
+    });
+    let parts: Vec<Option<bool>> = labels.chain(expressions).collect();
+    if parts.contains(&Some(false)) {
+        Some(false)
+    } else {
+        (!parts.contains(&None)).then_some(true)
+    }
+}
+
+/// Whether the Server would be the only one for its port: of two Linkerd takes one. What may be a second one is noted.
+fn unrivalled(made: &Server, policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Option<String>, Refusal> {
+    let pods = made.spec.pod_selector.as_ref();
+    let pods = pods.and_then(|selector| selector.match_labels.as_ref());
+    let mut unsure = Vec::new();
+    let own = PolicyName::of(policy);
+    let others = cluster.servers.iter().filter(|other| {
+        other.namespace() == policy.namespace() && owner::made_for(&other.metadata).as_ref() != Some(&own)
+    });
+    for other in others {
+        let name = other.name_any();
+        // A name and a number may be those of one port.
+        let port = match (&other.spec.port, &made.spec.port) {
+            (Some(IntOrString::Int(theirs)), Some(IntOrString::Int(ours))) => Some(theirs == ours),
+            (Some(IntOrString::String(theirs)), Some(IntOrString::String(ours))) => Some(theirs == ours),
+            _ => None,
+        };
+        match (selects(other, pods), port) {
+            (Some(false), _) | (_, Some(false)) => {}
+            (Some(true), Some(true)) => {
+                return Err(Reason::ServerConflicted
+                    .refuse(format!(
+                        "Server {name} is for this port of these pods, and Linkerd takes one for each"
+                    ))
+                    .field("spec.rateLimit.createServer")
+                    .hint(format!("name {name} in serverRef, or delete it")));
+            }
+            _ => unsure.push(name),
+        }
+    }
+    Ok(unsure.iter().min().map(|name| {
+        let more = match unsure.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        format!("Server {name}{more} may be for this port of these pods, too, and Linkerd takes one for each")
+    }))
 }
 
 fn made(policy: &ResiliencePolicy, service: &Service, access: &str, cluster: &Cluster) -> Result<Server, Refusal> {

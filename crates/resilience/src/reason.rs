@@ -19,6 +19,8 @@ pub enum Reason {
     TargetNotFound,
     /// No Service has the labels that the selector asks for, or the namespace has none.
     NoTargets,
+    /// The policy is for more Services than its status has room for. Those that carry it keep it, and none is added.
+    TooManyServices,
     /// Other policies set everything that this one would set on its targets; the status names them.
     Overridden,
     /// Other policies set some of what this one would set; the rest is in force.
@@ -42,6 +44,9 @@ pub enum Reason {
     ShadowedByRoutes,
     /// The Server that the rate limit names does not exist.
     ServerNotFound,
+    /// A Server would be made for a port that has one already, and Linkerd takes one for each. Name that one in
+    /// `serverRef`.
+    ServerConflicted,
     /// The rate limit is written; Linkerd has not said yet whether it takes it.
     RateLimitPending,
     /// Linkerd does not take the rate limit; the message says why.

@@ -19,6 +19,7 @@ use crate::{
     annotations::Place,
     effect::{Breaker, LoadBias, Protocol, Retry, Timeouts},
     route::{Acceptance, Request, Route, accepted},
+    siblings,
     target::{self, Spoken},
 };
 
@@ -242,27 +243,47 @@ fn at_port(cluster: &Cluster, service: &Service, port: u16, client: &str, route:
     target::addressable(service)?;
     unshadowed(cluster, service, client)?;
     balancer(cluster, service)?;
-    let http_1 = spoken(cluster, service, port)? == Spoken::Http1;
-    if http_1 && route.place() == Place::GrpcRoute {
-        return Err(http_only(port));
-    }
+    spoken(cluster, service, port)?;
     if let Err(why) = route.convertible() {
         return Err(Reason::RouteNotConvertible.refuse(why.to_string()));
     }
+    if let Some(refusal) = displaced(cluster, service, port, client, route) {
+        return Err(refusal);
+    }
     let served = served(cluster, service, port, client)?;
     if served.routes.iter().any(|other| other.full_name() == route.full_name()) {
-        return Ok(());
+        // Where the route has no timeouts of its own, those of the Service are in force.
+        let inherits = rule_timeouts(route, cluster).iter().any(|(own, _)| own.is_empty());
+        return if inherits && Timeouts::read(service.annotations()).is_ok() {
+            siblings::none_is_zero(service.annotations())
+        } else {
+            Ok(())
+        };
     }
-    let winner = served.routes.first().filter(|other| other.place() != route.place());
-    Err(match winner {
-        Some(winner) => Reason::RouteConflicted
-            .refuse(format!(
-                "port {port} serves gRPC only, because of {}",
-                winner.full_name()
-            ))
+    Err(Reason::RouteNotAccepted.refuse(format!("Linkerd does not serve the route at port {port}")))
+}
+
+/// Why the port is for routes of the other kind, if it is.
+///
+/// Refuses with `HttpOnlyPort` or `RouteConflicted`.
+pub(crate) fn displaced(
+    cluster: &Cluster,
+    service: &Service,
+    port: u16,
+    client: &str,
+    route: Route<'_>,
+) -> Option<Refusal> {
+    if route.place() == Place::GrpcRoute {
+        return is_http_only(cluster, service, port).then(|| http_only(port));
+    }
+    let served = served(cluster, service, port, client).ok()?;
+    let winner = served.routes.first().filter(|other| other.place() != route.place())?;
+    let message = format!("port {port} serves gRPC only, because of {}", winner.full_name());
+    Some(
+        Reason::RouteConflicted
+            .refuse(message)
             .hint("at one port Linkerd serves HTTP routes or gRPC routes, not both"),
-        None => Reason::RouteNotAccepted.refuse(format!("Linkerd does not serve the route at port {port}")),
-    })
+    )
 }
 
 /// A port that says it speaks HTTP/1 has no routes for gRPC.
@@ -283,7 +304,11 @@ pub(crate) fn spoken(cluster: &Cluster, service: &Service, port: u16) -> Result<
         match target::protocol(listed, &opaque, &cluster.mesh) {
             Ok(spoken) => return Ok(spoken),
             Err((reason, message)) => {
-                first.get_or_insert_with(|| reason.refuse(format!("port {port} {message}")));
+                first.get_or_insert_with(|| {
+                    reason
+                        .refuse(format!("port {port} {message}"))
+                        .hint(target::hint(reason))
+                });
             }
         }
     }

@@ -71,20 +71,30 @@ pub fn check(
             Retry::read(&stored, Protocol::Grpc).map_err(|bad| blame(&bad))?;
         }
     }
+    let timeouts = Timeouts::read(&stored);
     if ours(&TIMEOUTS) || (route && any) {
-        Timeouts::read(&stored).map_err(|bad| blame(&bad))?;
-        // Zero is never ours.
-        let zero = |key: &&&str| stored.get(**key).is_some_and(|text| duration::linkerd(text) == Some(0));
-        if let Some(key) = TIMEOUTS.iter().find(zero) {
-            return Err(Reason::ForeignAnnotation
-                .refuse(format!(
-                    "annotation {key}: {} ends every request at once",
-                    quoted(&stored, key)
-                ))
-                .hint("remove that annotation; this policy does not own it"));
-        }
+        timeouts.as_ref().map_err(&blame)?;
+    }
+    if any && timeouts.is_ok() {
+        none_is_zero(&stored)?;
     }
     Ok(())
+}
+
+/// A timeout of zero is never ours, and leaves nothing to retry or to count.
+///
+/// Refuses with `ForeignAnnotation`.
+pub(crate) fn none_is_zero(stored: &Stored) -> Result<(), Refusal> {
+    let zero = |key: &&&str| stored.get(**key).is_some_and(|text| duration::linkerd(text) == Some(0));
+    match TIMEOUTS.iter().find(zero) {
+        None => Ok(()),
+        Some(key) => Err(Reason::ForeignAnnotation
+            .refuse(format!(
+                "annotation {key}: {} ends every request at once",
+                quoted(stored, key)
+            ))
+            .hint("remove that annotation; this policy does not own it")),
+    }
 }
 
 /// What others set in the blocks that `desired` writes to, as `key=value`: Linkerd reads it together with ours.

@@ -204,32 +204,40 @@ fn unshadowed(service: &Service, profiles: &[&ServiceProfile], mesh: &Mesh) -> R
     Ok(notes)
 }
 
-/// Whether Linkerd sees requests on the port. A known appProtocol beats the opaque list; before 2.18 it is not read.
+/// Whether Linkerd sees requests on the port. A known appProtocol beats the opaque list; before 2.18 it is not read. Of an
+/// edge version that may read it or not, only what is true either way is said.
 pub(crate) fn protocol(port: &ServicePort, opaque: &Ports, mesh: &Mesh) -> Result<Spoken, (Reason, String)> {
     if let Some(protocol) = port.protocol.as_deref().filter(|protocol| *protocol != "TCP") {
         return Err((Reason::NotTcp, format!("is {protocol}, and Linkerd carries only TCP")));
     }
-    if let Some(named) = port.app_protocol.as_deref().filter(|_| mesh.version.at_least(2, 18)) {
-        return match named.to_ascii_lowercase().as_str() {
-            "http" => Ok(Spoken::Http1),
-            "kubernetes.io/h2c" => Ok(Spoken::Http2),
-            "linkerd.io/tcp" | "linkerd.io/opaque" => Err((
-                Reason::Opaque,
-                format!("is opaque to Linkerd, since its appProtocol is {named}"),
-            )),
-            _ => Err((
-                Reason::UnknownAppProtocol,
-                format!("has appProtocol {named}, which Linkerd treats as opaque"),
-            )),
-        };
-    }
-    if u16::try_from(port.port).is_ok_and(|port| opaque.contains(port)) {
+    let version = &mesh.version;
+    let named = port.app_protocol.as_deref().filter(|_| version.may_be(2, 18));
+    let spoken = named.map_or(Ok(Spoken::Detected), declared)?;
+    let listed = u16::try_from(port.port).is_ok_and(|port| opaque.contains(port));
+    if listed && (named.is_none() || !version.at_least(2, 18)) {
         return Err((Reason::Opaque, "is in Linkerd's list of opaque ports".into()));
     }
-    Ok(Spoken::Detected)
+    Ok(spoken)
 }
 
-fn hint(reason: Reason) -> &'static str {
+/// What a port with this appProtocol speaks.
+fn declared(named: &str) -> Result<Spoken, (Reason, String)> {
+    match named.to_ascii_lowercase().as_str() {
+        "http" => Ok(Spoken::Http1),
+        "kubernetes.io/h2c" => Ok(Spoken::Http2),
+        "linkerd.io/tcp" | "linkerd.io/opaque" => Err((
+            Reason::Opaque,
+            format!("is opaque to Linkerd, since its appProtocol is {named}"),
+        )),
+        _ => Err((
+            Reason::UnknownAppProtocol,
+            format!("has appProtocol {named}, which Linkerd treats as opaque"),
+        )),
+    }
+}
+
+/// What can be done about such a port.
+pub(crate) fn hint(reason: Reason) -> &'static str {
     match reason {
         Reason::NotTcp => "name a TCP port",
         Reason::UnknownAppProtocol => "use appProtocol http or kubernetes.io/h2c, or none",

@@ -26,6 +26,7 @@ const EDGES: [((u32, u32), (u32, u32)); 5] = [
 pub struct LinkerdVersion {
     text: String,
     release: (u32, u32),
+    edge: bool,
 }
 
 impl LinkerdVersion {
@@ -34,6 +35,14 @@ impl LinkerdVersion {
     #[must_use]
     pub fn at_least(&self, major: u32, minor: u32) -> bool {
         self.release >= (major, minor)
+    }
+
+    /// Whether the features of release `major.minor` may be there: an edge version may have all that is in the release
+    /// after the one that it surely has.
+    #[must_use]
+    pub fn may_be(&self, major: u32, minor: u32) -> bool {
+        let (known, next) = self.release;
+        self.at_least(major, minor) || (self.edge && (known, next + 1) >= (major, minor))
     }
 
     /// The release whose features are surely there.
@@ -78,6 +87,7 @@ impl FromStr for LinkerdVersion {
             Some(release) => Ok(Self {
                 text: text.into(),
                 release,
+                edge: text.starts_with("edge-"),
             }),
             None => Err(Reason::LinkerdTooOld
                 .refuse(format!("Linkerd {text} does not read retry and timeout annotations"))

@@ -41,6 +41,9 @@ fn check(sections: &Value, annotations: &Value, managed: &Value, version: &str) 
 #[case::jitter_blank_before_2_20(json!({"circuitBreaker": {}}), JITTER, " 0.5")]
 #[case::per_try(json!({"retry": {}}), "retry.linkerd.io/timeout", "300")]
 #[case::idle(json!({"timeout": {"requestTimeout": "10s"}}), "timeout.linkerd.io/idle", "1m30s")]
+#[case::zero_beside_retries(json!({"retry": {}}), "timeout.linkerd.io/request", "0s")]
+#[case::zero_beside_a_breaker(json!({"circuitBreaker": {}}), "timeout.linkerd.io/idle", "0")]
+#[case::zero(json!({"timeout": {"requestTimeout": "10s"}}), "timeout.linkerd.io/response", "0s")]
 #[case::request(json!({"timeout": {"idleTimeout": "10s"}}), "timeout.linkerd.io/request", "")]
 fn a_neighbour_that_switches_ours_off_is_named(#[case] sections: Value, #[case] key: &str, #[case] value: &str) {
     let refusal = check(&sections, &json!({key: value}), &json!([]), "2.19").unwrap_err();
@@ -60,6 +63,7 @@ fn a_neighbour_that_switches_ours_off_is_named(#[case] sections: Value, #[case] 
 #[case::grpc(json!({"retry": {}}), json!({"retry.linkerd.io/grpc": "x"}))]
 #[case::look_alike(json!({"timeout": {"requestTimeout": "1s"}}), json!({"timeout.linkerd.io/idl": "x"}))]
 #[case::nothing_enabled(json!({"retry": {"enabled": false}}), json!({"retry.linkerd.io/timeout": "x"}))]
+#[case::zero_that_is_dropped(json!({"retry": {}}), json!({"timeout.linkerd.io/request": "0s", "timeout.linkerd.io/idle": "x"}))]
 #[case::none(json!({"retry": {}}), json!({}))]
 fn a_neighbour_that_does_no_harm_is_left_alone(#[case] sections: Value, #[case] annotations: Value) {
     check(&sections, &annotations, &json!([]), "2.20").unwrap();

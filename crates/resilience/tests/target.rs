@@ -119,6 +119,20 @@ fn before_2_18_the_app_protocol_is_not_read() {
     assert_eq!(on("2.18", &target, &json!({}), &list).unwrap().ports, [3306]);
 }
 
+/// An edge version between two releases may read it or not: a port acts only if it does so either way.
+#[rstest]
+#[case("edge-24.11.8", &[80, 82])]
+#[case("edge-25.3.1", &[82])]
+#[case("edge-25.5.1", &[3306, 82])]
+fn in_doubt_a_port_must_act_either_way(#[case] version: &str, #[case] expected: &[i32]) {
+    let list = json!({"ports": [
+        {"port": 80, "appProtocol": "grpc"}, {"port": 3306, "appProtocol": "http"}, {"port": 82, "appProtocol": "http"},
+    ]});
+    let mut found = on(version, &json!({"name": "web"}), &json!({}), &list).unwrap().ports;
+    found.sort_by_key(ToString::to_string);
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn without_a_port_one_that_works_is_enough_and_the_others_are_named() {
     let list = json!([{"port": 9000}, {"port": 3306}, {"port": 80}, {"port": 81, "appProtocol": "https"}]);

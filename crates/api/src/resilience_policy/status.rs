@@ -9,6 +9,10 @@ use crate::status::CommonStatus;
 /// Most targets that a status lists; `targetsTotal` counts them all.
 pub const MAX_TARGETS_LISTED: usize = 32;
 
+/// Most Services that one policy is written to. Each takes up to some 530 bytes of the policy (its entries in
+/// `inventory`, `appliedToServices` and `managedFields`), and etcd takes at most 1.5 MiB in one request.
+pub const MAX_SERVICES: usize = 2000;
+
 /// What became of a policy.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -17,7 +21,7 @@ pub struct ResiliencePolicyStatus {
     #[serde(flatten)]
     pub common: CommonStatus,
 
-    /// The Services that carry the policy now, as namespace/name.
+    /// The Services that carry the policy now, as namespace/name; at most 2000.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub applied_to_services: Vec<String>,

@@ -175,6 +175,11 @@ pub struct PolicyStatus {
     #[serde(default, deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "objects")]
     pub conditions: Vec<Condition>,
+
+    /// Of a rate limit: the Server that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "object")]
+    pub target_ref: Option<PolicyTargetRef>,
 }
 
 impl PolicyStatus {

@@ -1,5 +1,7 @@
 //! What is said of a policy: target by target, and as a whole.
 
+use std::collections::BTreeSet;
+
 use kube::ResourceExt as _;
 use trellis_api::{
     MAX_TARGETS_LISTED, ResiliencePolicy, ResiliencePolicyStatus, Section, TargetKind, status::InventoryEntry,
@@ -9,8 +11,7 @@ use trellis_core::{
     condition::{Draft, READY, STALLED, State},
 };
 use trellis_resilience::{
-    Cluster, Enacted, Mesh, Reason, Standing, annotations::Place, enact, mesh::Source, owner, siblings, summary,
-    warning,
+    Cluster, Enacted, Mesh, Reason, Standing, annotations::Place, mesh::Source, owner, siblings, summary, warning,
 };
 use trellis_runtime::{End, Outcome, Reported};
 
@@ -21,6 +22,9 @@ pub const ENFORCED: &str = "Enforced";
 
 const UNOBSERVED: &str = "Linkerd reports no status for annotations, and takes a route with unreadable ones as accepted: \
     that its proxies apply the policy, in every meshed caller, is concluded and not observed";
+
+/// Most winners of sections that the message of `Ready` names.
+const MAX_LOSSES: usize = 8;
 
 /// What the targets of a policy come to.
 pub(super) enum Judgement {
@@ -86,10 +90,8 @@ fn inherited(policy: &ResiliencePolicy) -> bool {
 
 pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) -> Reported<ResiliencePolicyStatus> {
     let cluster = seen.cluster.as_ref().ok();
-    let targets = cluster
-        .map(|cluster| enact(policy, cluster).targets)
-        .unwrap_or_default();
-    let judgement = judge(policy, &targets);
+    let targets = &seen.enactment.targets;
+    let judgement = judge(policy, targets);
     let mut told = targets.clone();
     for target in &mut told {
         not_written(target, outcome);
@@ -134,7 +136,7 @@ pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) 
             conditions.push(Draft::new(STALLED, State::True, refusal.reason, why.clone()));
             Draft::new(READY, State::False, refusal.reason, why)
         }
-        (_, Some(cluster), _) => outcome.ready(done(policy, &targets).as_str(), message(policy, &targets, cluster)),
+        (_, Some(cluster), _) => outcome.ready(done(policy, targets).as_str(), message(policy, targets, cluster)),
         (_, None, _) => outcome.ready(Reason::Applied.as_str(), ""),
     };
     Reported {
@@ -222,9 +224,25 @@ fn message(policy: &ResiliencePolicy, targets: &[Enacted], cluster: &Cluster) ->
             }
         }
     }
+    parts.extend(losses(targets));
     parts.push(format!("for {}", basis(&cluster.mesh)));
     parts.extend(warning(&policy.spec).map(|warning| format!("but {warning}")));
     parts.join("; ")
+}
+
+/// Who decides instead of the policy, section by section; at most [`MAX_LOSSES`].
+fn losses(targets: &[Enacted]) -> Vec<String> {
+    let lost = targets.iter().flat_map(|target| &target.sections);
+    let lost: BTreeSet<String> = lost
+        .filter_map(|(section, standing)| match standing {
+            Standing::Overridden(by) => Some(format!("policy {by} sets {section}")),
+            _ => None,
+        })
+        .collect();
+    let more = lost.len().saturating_sub(MAX_LOSSES);
+    let mut told: Vec<String> = lost.into_iter().take(MAX_LOSSES).collect();
+    told.extend((more > 0).then(|| format!("{more} more in status.targets")));
+    told
 }
 
 /// `namespace/name` of an object in the inventory.
@@ -273,7 +291,7 @@ mod tests {
             in_place: Vec::new(),
             missing: vec![serde_json::from_value(missing).expect("an entry")],
         };
-        let status = report(&policy, &Seen { cluster: Ok(cluster) }, &outcome).status;
+        let status = report(&policy, &Seen::of(&policy, Ok(cluster)), &outcome).status;
         let first: Vec<(&str, &str)> = status
             .targets
             .iter()
@@ -282,5 +300,40 @@ mod tests {
             .collect();
         assert_eq!(first, [("s00", "NotWritten"), ("s39", "Headless"), ("s01", "Applied")]);
         assert_eq!((status.targets_total, status.targets_in_force), (Some(40), Some(38)));
+    }
+
+    /// Twenty older policies, each of one Service, set the retries there.
+    #[test]
+    fn the_winners_are_named_and_bounded() {
+        let policy = |name: &str, spec: serde_json::Value, year: u32| -> ResiliencePolicy {
+            serde_json::from_value(json!({
+                "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy", "spec": spec,
+                "metadata": {"name": name, "namespace": "shop", "creationTimestamp": format!("{year}-01-01T00:00:00Z")},
+            }))
+            .expect("a policy")
+        };
+        let mut cluster = Cluster::of(Mesh::from_flag("2.20").expect("a version"));
+        for index in 0..20 {
+            let name = format!("s{index:02}");
+            let service = json!({
+                "metadata": {"name": name, "namespace": "shop"},
+                "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]},
+            });
+            cluster
+                .services
+                .push(serde_json::from_value(service).expect("a Service"));
+            let spec = json!({"targetRef": {"name": name}, "retry": {}});
+            cluster.policies.push(policy(&name, spec, 2025));
+        }
+        let spec = json!({
+            "targetRef": {"kind": "Namespace", "name": "shop"}, "retry": {}, "timeout": {"requestTimeout": "1s"},
+        });
+        let own = policy("p", spec, 2026);
+        cluster.policies.push(own.clone());
+        let targets = trellis_resilience::enact(&own, &cluster).targets;
+        let text = message(&own, &targets, &cluster);
+        assert!(text.contains("; policy shop/s00 sets retry; "), "{text}");
+        assert_eq!(text.matches("sets retry").count(), MAX_LOSSES);
+        assert!(text.contains("12 more in status.targets"), "{text}");
     }
 }

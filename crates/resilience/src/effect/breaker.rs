@@ -28,7 +28,7 @@ pub struct Breaker {
     /// Random share added.
     pub jitter_ratio: f32,
     /// The second dimension of `unified`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten)]
     pub success_rate: Option<SuccessRate>,
 }
 

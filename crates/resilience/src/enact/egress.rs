@@ -7,7 +7,14 @@ use trellis_api::{ResiliencePolicy, Section};
 use trellis_bindings::{gateway::BackendRef, linkerd::policy::EgressNetwork};
 
 use super::Enacted;
-use crate::{Cluster, Reason, annotations::Place, attach::Target, egress, route::Route, served::served_outside};
+use crate::{
+    Cluster, Reason,
+    annotations::Place,
+    attach::Target,
+    egress,
+    route::Route,
+    served::{reached_timeouts, route_retry, served_outside},
+};
 
 pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster: &Cluster) -> Enacted {
     let namespace = network.namespace().unwrap_or_default();
@@ -17,21 +24,23 @@ pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster:
     if let Err(refusal) = egress::check(network, &cluster.mesh) {
         return enacted.all_inert(policy, &refusal);
     }
-    let routes = served(network, cluster);
+    let ports = served(network, cluster);
+    let mut routes = ports.iter().flat_map(|(_, routes)| routes);
+    let leads = routes.clone().any(leads_to_services);
+    let grpc = routes.any(|route| route.place() == Place::GrpcRoute);
     for section in enacted.acting(policy) {
-        if section == Section::CircuitBreaker && !routes.iter().any(leads_to_services) {
+        if section == Section::CircuitBreaker && !leads {
             enacted.inert(section, egress::no_breaker());
         } else {
             enacted.write(policy, section, network.meta(), cluster);
         }
     }
-    let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
     let codes = policy
         .spec
         .retry
         .as_ref()
-        .and_then(|retry| retry.retryable_grpc_codes.as_ref());
-    if codes.is_some() && enacted.acting(policy).contains(&Section::Retry) && !grpc {
+        .is_some_and(|retry| retry.retryable_grpc_codes.is_some());
+    if codes && enacted.acting(policy).contains(&Section::Retry) && !grpc {
         enacted.inert(
             Section::Retry,
             Reason::GrpcNeedsGRPCRoute
@@ -39,12 +48,54 @@ pub(super) fn enact(policy: &ResiliencePolicy, network: &EgressNetwork, cluster:
                 .field("spec.retry.retryableGrpcCodes"),
         );
     }
+    notes(&mut enacted, policy, &ports, codes, cluster);
     enacted
 }
 
-/// The routes that Linkerd serves for the network, at whatever port. Where there is none, the network's own values are in
-/// force.
-fn served<'a>(network: &EgressNetwork, cluster: &'a Cluster) -> Vec<Route<'a>> {
+/// What routes leave of the network's retries and timeouts, port by port; at the other ports all of it is in force.
+fn notes(
+    enacted: &mut Enacted,
+    policy: &ResiliencePolicy,
+    ports: &[(u16, Vec<Route<'_>>)],
+    codes: bool,
+    cluster: &Cluster,
+) {
+    let acting = enacted.acting(policy);
+    let (retry, timeout) = (acting.contains(&Section::Retry), acting.contains(&Section::Timeout));
+    for (port, routes) in ports {
+        for (route, rules) in routes.iter().zip(reached_timeouts(routes, cluster)) {
+            let timed = rules.iter().any(|(own, _)| !own.is_empty());
+            let own = [
+                ("retry", retry && route_retry(*route).is_some()),
+                ("timeout", timeout && timed),
+            ];
+            let own: Vec<&str> = own
+                .into_iter()
+                .filter(|(_, own)| *own)
+                .map(|(section, _)| section)
+                .collect();
+            if !own.is_empty() && !rules.is_empty() {
+                let own = own.join(" and ");
+                enacted.notes.push(format!(
+                    "at port {port} {} sets its own {own} for its requests",
+                    route.full_name()
+                ));
+            }
+        }
+        let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
+        if retry && grpc && !codes {
+            let note = format!("at port {port} only gRPC is served, where statuses of HTTP do not count");
+            enacted.notes.push(note);
+        } else if retry && codes && !routes.is_empty() && !grpc {
+            let note = format!("at port {port} only HTTP is served, where statuses of gRPC do not count");
+            enacted.notes.push(note);
+        }
+    }
+}
+
+/// The routes that Linkerd serves for the network, at each port where there are some. Elsewhere the network's own values
+/// are in force.
+fn served<'a>(network: &EgressNetwork, cluster: &'a Cluster) -> Vec<(u16, Vec<Route<'a>>)> {
     let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
     let ports: BTreeSet<u16> = cluster
         .routes()
@@ -58,7 +109,7 @@ fn served<'a>(network: &EgressNetwork, cluster: &'a Cluster) -> Vec<Route<'a>> {
         .collect();
     ports
         .into_iter()
-        .flat_map(|port| served_outside(cluster, network, port))
+        .map(|port| (port, served_outside(cluster, network, port)))
         .collect()
 }
 

@@ -64,7 +64,9 @@ pub(super) fn enact(policy: &ResiliencePolicy, service: &Service, cluster: &Clus
 
 fn limit(enacted: &mut Enacted, policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) {
     match ratelimit::limit(policy, service, cluster) {
-        Ok(None) => {}
+        Ok(None) => enacted
+            .notes
+            .push("no rate is limited, since rateLimit.enabled is false; set it to true to switch it on".into()),
         Ok(Some(limit)) => {
             if let Err(refusal) = ratelimit::accepted(&limit, cluster) {
                 let standing = if refusal.reason == Reason::RateLimitPending.as_str() {

@@ -73,6 +73,50 @@ fn it_counts_as_a_route_of_somebody_else() {
     assert_eq!(reason(&done(&with(&json!({})), &on)), Some("TargetNotFound"));
 }
 
+/// What is written and does not act is named, with what can be done.
+#[test]
+fn explain_says_what_does_not_act() {
+    let mut cluster = with_route(cluster("2.20"), route("HTTPRoute", &json!({})));
+    let calls = json!({
+        "metadata": {"name": "calls"},
+        "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": 80}]},
+    });
+    cluster = with_route(cluster, route("GRPCRoute", &calls));
+    let stored = [("retry.linkerd.io/grpc".to_owned(), "14".to_owned())];
+    cluster.services[0].metadata.annotations = Some(stored.into());
+    let notes = explain(&cluster, "shop", "web", 80, "shop").unwrap().notes;
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[0].contains("retry.linkerd.io/grpc"), "{}", notes[0]);
+    let displaced =
+        "HTTPRoute shop/web-search has no effect: port 80 serves gRPC only, because of GRPCRoute shop/calls";
+    assert_eq!(notes[1], displaced);
+    let ports = json!([{"port": 80, "appProtocol": "grpc"}]);
+    cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+    let inert = explain(&cluster, "shop", "web", 80, "shop").unwrap().inert.unwrap();
+    assert!(inert.hint.unwrap().contains("kubernetes.io/h2c"));
+}
+
+/// Each value of a breaker stands beside its origin, under the same name.
+#[test]
+fn explain_says_where_every_value_of_a_breaker_comes_from() {
+    let mut cluster = cluster("2.20");
+    let stored = [
+        ("balancer.linkerd.io/failure-accrual", "unified"),
+        ("balancer.alpha.linkerd.io/failure-accrual-success-rate-window", "30s"),
+    ];
+    let stored = stored.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    cluster.services[0].metadata.annotations = Some(stored.into());
+    let found = explain(&cluster, "shop", "web", 80, "shop").unwrap();
+    let breaker = serde_json::to_value(&found.breaker).unwrap();
+    let origins = breaker["origins"].as_object().unwrap();
+    assert_eq!(breaker.as_object().unwrap().len(), origins.len() + 1);
+    assert_eq!(
+        (&breaker["window"], &origins["window"]["from"]),
+        (&json!(30_000), &json!("service"))
+    );
+    assert_eq!(origins["threshold"]["from"], "linkerd");
+}
+
 #[test]
 fn it_is_explained_and_linted() {
     let rules = json!([{"timeouts": {"request": "1m30s"}}]);

@@ -85,15 +85,109 @@ fn statuses_of_grpc_need_a_route_that_linkerd_takes(
         "status": {"parents": accepted.map_or_else(|| json!([]), verdict)},
     });
     cluster.grpc_routes = vec![serde_json::from_value(route).unwrap()];
+    let target = json!({"kind": "EgressNetwork", "name": "internet"});
     let found = done(
         &cluster,
-        &json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"},
-                "retry": {"retryableGrpcCodes": "unavailable"}}),
+        &json!({"targetRef": target, "retry": {"retryableGrpcCodes": "unavailable"}}),
     );
+    assert_eq!(reason(&found), expected);
+    // Statuses of HTTP count at the other ports.
+    let found = done(&cluster, &json!({"targetRef": target, "retry": {}}));
+    let notes = found.targets[0].notes.join("; ");
+    assert_eq!(notes.contains("at port 443 only gRPC"), expected.is_none(), "{notes}");
+}
+
+/// A route's own block replaces the network's, at the route's port.
+#[test]
+fn what_a_route_of_a_network_sets_itself_is_noted() {
+    let mut cluster = cluster("2.20");
+    let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
+    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()];
+    let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "api", "namespace": "shop", "annotations": {"retry.linkerd.io/limit": "1"}},
+        "spec": {"parentRefs": [parent], "rules": [{}]},
+        "status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+                                "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]},
+    });
+    cluster.http_routes = vec![serde_json::from_value(route).unwrap()];
+    let spec = json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"},
+                      "retry": {}, "timeout": {"requestTimeout": "1s"}});
+    let found = done(&cluster, &spec);
+    assert_eq!(reason(&found), None);
+    assert_eq!(
+        found.targets[0].notes,
+        ["at port 443 HTTPRoute shop/api sets its own retry for its requests"]
+    );
+}
+
+/// Of two Servers for one port Linkerd takes one.
+#[rstest]
+#[case::same(json!({"app": "web"}), json!("http"), Some("ServerConflicted"), false)]
+#[case::all_pods(json!({}), json!("http"), Some("ServerConflicted"), false)]
+#[case::another_port(json!({"app": "web"}), json!("admin"), None, false)]
+#[case::other_pods(json!({"app": "api"}), json!("http"), None, false)]
+#[case::perhaps_the_port(json!({"app": "web"}), json!(8080), None, true)]
+#[case::perhaps_the_pods(json!({"app": "web", "tier": "front"}), json!("http"), None, true)]
+fn a_server_is_made_for_a_port_without_one(
+    #[case] pods: Value,
+    #[case] port: Value,
+    #[case] expected: Option<&str>,
+    #[case] noted: bool,
+) {
+    let limit = json!({"enabled": true, "requestsPerSecond": 1, "createServer": {"accessPolicy": "audit"}});
+    let spec = json!({"targetRef": {"name": "web", "port": 80}, "rateLimit": limit});
+    let theirs = json!({
+        "metadata": {"name": "theirs", "namespace": "shop"},
+        "spec": {"podSelector": {"matchLabels": pods}, "port": port},
+    });
+    let mut cluster = cluster("2.20");
+    cluster.servers = vec![serde_json::from_value(with_kind(theirs)).unwrap()];
+    let found = done(&cluster, &spec);
+    assert_eq!(reason(&found), expected.or(Some("RateLimitPending")));
+    assert_eq!(found.targets[0].limit.is_some(), expected.is_none());
+    let notes = found.targets[0].notes.join("; ");
+    assert_eq!(notes.contains("Server theirs may be"), noted, "{notes}");
+    // Its own is no second one.
+    let own = json!([{"apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy", "name": "p",
+                      "uid": "p", "controller": true}]);
+    cluster.servers[0].metadata.owner_references = serde_json::from_value(own).unwrap();
+    assert_eq!(reason(&done(&cluster, &spec)), Some("RateLimitPending"));
+}
+
+fn with_kind(mut server: Value) -> Value {
+    server["apiVersion"] = json!("policy.linkerd.io/v1beta3");
+    server["kind"] = json!("Server");
+    server
+}
+
+/// A verdict about the Server that the limit was for before is none.
+#[rstest]
+#[case::this(Some("web-http"), None)]
+#[case::another(Some("old"), Some("RateLimitPending"))]
+#[case::unnamed(None, Some("RateLimitPending"))]
+fn linkerd_speaks_of_a_server(#[case] about: Option<&str>, #[case] expected: Option<&str>) {
+    let server =
+        json!({"metadata": {"name": "web-http", "namespace": "shop"}, "spec": {"port": "http", "podSelector": {}}});
+    let limit = json!({
+        "apiVersion": "policy.linkerd.io/v1alpha1", "kind": "HTTPLocalRateLimitPolicy",
+        "metadata": {"name": "p", "namespace": "shop"},
+        "spec": {"targetRef": {"group": "policy.linkerd.io", "kind": "Server", "name": "web-http"}},
+        "status": {
+            "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}],
+            "targetRef": about.map(|name| json!({"group": "policy.linkerd.io", "kind": "Server", "name": name})),
+        },
+    });
+    let mut cluster = cluster("2.20");
+    cluster.servers = vec![serde_json::from_value(with_kind(server)).unwrap()];
+    cluster.rate_limits = vec![serde_json::from_value(limit).unwrap()];
+    let limit = json!({"enabled": true, "requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
+    let found = done(&cluster, &json!({"targetRef": {"name": "web"}, "rateLimit": limit}));
     assert_eq!(reason(&found), expected);
 }
 
-fn limited(version: &str, limit: &Value, port: Option<u16>) -> Enactment {
+fn limited(version: &str, limit: &Value) -> Enactment {
     let mut cluster = cluster(version);
     cluster.servers = [("web-http", "http", "HTTP/1"), ("web-raw", "http", "opaque")]
         .map(|(name, port, protocol)| {
@@ -106,10 +200,7 @@ fn limited(version: &str, limit: &Value, port: Option<u16>) -> Enactment {
         .into();
     let mut limit = limit.clone();
     limit["enabled"] = json!(true);
-    done(
-        &cluster,
-        &json!({"targetRef": {"name": "web", "port": port}, "rateLimit": limit}),
-    )
+    done(&cluster, &json!({"targetRef": {"name": "web"}, "rateLimit": limit}))
 }
 
 #[test]
@@ -117,7 +208,6 @@ fn a_rate_limit_is_of_a_server() {
     let found = limited(
         "2.20",
         &json!({"requestsPerSecond": 10, "perClientRequestsPerSecond": 5, "serverRef": {"name": "web-http"}}),
-        None,
     );
     assert_eq!(reason(&found), Some("RateLimitPending"));
     let limit = serde_json::to_value(found.targets[0].limit.as_ref().unwrap()).unwrap();
@@ -133,8 +223,10 @@ fn a_rate_limit_is_of_a_server() {
 
 #[test]
 fn a_server_is_made_with_an_access_policy() {
-    let limit = json!({"requestsPerSecond": 10, "createServer": {"accessPolicy": "all-authenticated"}});
-    let found = limited("2.20", &limit, Some(80));
+    let limit =
+        json!({"enabled": true, "requestsPerSecond": 10, "createServer": {"accessPolicy": "all-authenticated"}});
+    let spec = |port: u16| json!({"targetRef": {"name": "web", "port": port}, "rateLimit": limit});
+    let found = done(&cluster("2.20"), &spec(80));
     let made = serde_json::to_value(found.targets[0].limit.as_ref().unwrap()).unwrap();
     assert_eq!(
         made["server"]["spec"],
@@ -144,7 +236,7 @@ fn a_server_is_made_with_an_access_policy() {
         made["policy"]["spec"]["targetRef"]["name"],
         made["server"]["metadata"]["name"]
     );
-    let found = limited("2.20", &limit, Some(81));
+    let found = done(&cluster("2.20"), &spec(81));
     let made = serde_json::to_value(found.targets[0].limit.as_ref().unwrap()).unwrap();
     assert_eq!(made["server"]["spec"]["port"], 81);
 }
@@ -159,7 +251,7 @@ fn a_server_is_made_with_an_access_policy() {
 #[case::more_for_one("2.20", json!({"requestsPerSecond": 1, "perClientRequestsPerSecond": 2, "serverRef": {"name": "web-http"}}), "Invalid")]
 #[case::no_port("2.20", json!({"requestsPerSecond": 1, "createServer": {"accessPolicy": "audit"}}), "Invalid")]
 fn a_rate_limit_that_cannot_be_is_refused(#[case] version: &str, #[case] limit: Value, #[case] expected: &str) {
-    let found = limited(version, &limit, None);
+    let found = limited(version, &limit);
     assert_eq!(reason(&found), Some(expected));
     assert_eq!(found.targets[0].limit, None);
 }

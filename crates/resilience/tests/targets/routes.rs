@@ -312,3 +312,19 @@ fn the_rest_must_be_readable_too() {
             .contains("timeout.linkerd.io/response")
     );
 }
+
+/// A route without timeouts of its own gets the Service's: one of zero ends every request before anything can be retried.
+#[rstest]
+#[case::inherited(None, Some("ForeignAnnotation"))]
+#[case::its_own("1s".into(), None)]
+fn a_timeout_of_zero_on_the_service_reaches_routes(#[case] own: Option<&str>, #[case] expected: Option<&str>) {
+    let mut cluster = with_route(cluster("2.20"), route("HTTPRoute", &json!({})));
+    let zero = [("timeout.linkerd.io/request".to_owned(), "0s".to_owned())];
+    cluster.services[0].metadata.annotations = Some(zero.into());
+    let mut spec = json!({"targetRef": {"kind": "HTTPRoute", "name": "web-search"}, "retry": {}});
+    let stored = own.map(|own| [("timeout.linkerd.io/request".to_owned(), own.to_owned())].into());
+    cluster.http_routes[0].metadata.annotations = stored;
+    assert_eq!(reason(&done(&cluster, &spec)), expected);
+    spec["targetRef"] = json!({"name": "web"});
+    assert_eq!(reason(&done(&cluster, &spec)), Some("ForeignAnnotation"));
+}

@@ -2,10 +2,10 @@
 
 use rstest::rstest;
 use serde_json::{Value, json};
-use trellis_api::{Readiness, Section};
+use trellis_api::{MAX_SERVICES, Readiness, Section};
 use trellis_resilience::Standing;
 
-use crate::stage::{cluster, done, policy};
+use crate::stage::{cluster, done, policy, reason};
 
 #[rstest]
 #[case::service(json!({"targetRef": {"name": "api"}}), "TargetServiceNotFound")]
@@ -99,4 +99,44 @@ fn an_overridden_section_names_the_winner() {
     let status = one.targets[0].status();
     assert_eq!((status.ready, status.reason.as_str()), (Readiness::False, "Overridden"));
     assert!(status.message.contains("shop/all") && one.targets[0].annotations.is_empty());
+}
+
+/// Other sections are on when they are there; this one has to be switched on.
+#[test]
+fn a_rate_limit_that_is_not_switched_on_says_so() {
+    let limit = json!({"requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
+    let spec = json!({"targetRef": {"name": "web"}, "retry": {}, "rateLimit": limit});
+    let found = &done(&cluster("2.20"), &spec).targets[0];
+    assert_eq!(found.limit, None);
+    let status = found.status();
+    assert_eq!(status.reason, "Applied");
+    assert!(status.message.contains("rateLimit.enabled"), "{}", status.message);
+}
+
+/// Beyond the bound what is there goes on, and nothing is added.
+#[test]
+fn a_policy_is_for_a_bounded_number_of_services() {
+    let mut cluster = cluster("2.20");
+    let mut first = cluster.services.remove(0);
+    first.metadata.annotations = Some([("retry.linkerd.io/limit".to_owned(), "3".to_owned())].into());
+    let fields = json!([{"manager": "trellis-resilience/shop/p", "operation": "Apply",
+                         "fieldsV1": {"f:metadata": {"f:annotations": {"f:retry.linkerd.io/limit": {}}}}}]);
+    first.metadata.managed_fields = serde_json::from_value(fields).unwrap();
+    for index in 0..MAX_SERVICES {
+        let mut service = first.clone();
+        service.metadata.name = Some(format!("s{index:04}"));
+        if index > 0 {
+            service.metadata.managed_fields = None;
+        }
+        cluster.services.push(service);
+    }
+    let spec = json!({"targetRef": {"kind": "Namespace", "name": "shop"}, "timeout": {"requestTimeout": "1s"}});
+    let all = done(&cluster, &spec);
+    assert_eq!((reason(&all), all.targets.len()), (None, MAX_SERVICES));
+    cluster.services.push(first);
+    let found = done(&cluster, &spec);
+    assert_eq!(reason(&found), Some("TooManyServices"));
+    let names: Vec<&str> = found.targets.iter().map(|target| target.target.name.as_str()).collect();
+    assert_eq!(names, ["s0000", "web"]);
+    assert!(found.targets.iter().all(trellis_resilience::Enacted::in_force));
 }
