@@ -130,6 +130,22 @@ pub fn service_profile(profile: &ServiceProfile, cluster_domain: &str) -> Result
     }
     more_notes(profile, &mut notes);
 
+    let policies = policies(profile, name, namespace, &groups)?;
+    if !policies.is_empty() {
+        notes.push(format!(
+            "the policies act once ServiceProfile {full} is deleted; until then they say ServiceProfileShadowed"
+        ));
+    }
+    Ok(Migration { policies, notes })
+}
+
+/// The policies for this Service: one for each settings, more where their entries are too many.
+fn policies(
+    profile: &ServiceProfile,
+    name: &str,
+    namespace: &str,
+    groups: &[(Settings, Vec<Value>)],
+) -> Result<Vec<ResiliencePolicy>, Refusal> {
     let own = profile.namespace().unwrap_or_default();
     let chunks = groups
         .iter()
@@ -157,12 +173,7 @@ pub fn service_profile(profile: &ServiceProfile, cluster_domain: &str) -> Result
         policy.meta_mut().namespace = profile.namespace();
         policies.push(policy);
     }
-    if !policies.is_empty() {
-        notes.push(format!(
-            "the policies act once ServiceProfile {full} is deleted; until then they say ServiceProfileShadowed"
-        ));
-    }
-    Ok(Migration { policies, notes })
+    Ok(policies)
 }
 
 fn settings(route: &Value, called: &str, notes: &mut Vec<String>) -> Settings {
