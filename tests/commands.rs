@@ -3,11 +3,19 @@
 
 use std::{path::Path, process::Output};
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
 use serde_json::{Value, json};
 use trellis_api::ResiliencePolicy;
 use trellis_bindings::linkerd::ServiceProfile;
-use trellis_testkit::{fixtures::service, operator::binary, plane::Shared};
+use trellis_testkit::{
+    fixtures::service,
+    operator::binary,
+    plane::{Plane, Shared},
+};
 
 static PLANE: Shared = trellis_tests::operator_plane();
 
@@ -240,4 +248,245 @@ async fn a_cluster_is_explained_linted_taken_over_and_migrated() {
         "{}",
         unknown.data
     );
+}
+
+/// What a doctor sees, by its beginning.
+fn state(checks: &Value, what: &str) -> (String, String) {
+    let checks = checks.as_array().unwrap();
+    let check = checks
+        .iter()
+        .find(|check| check["what"].as_str().unwrap().starts_with(what));
+    let text = |field: &str| check.map_or_else(String::new, |check| check[field].as_str().unwrap().to_owned());
+    (text("state"), text("found"))
+}
+
+/// A plane of its own: what it makes belongs to the whole cluster.
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one cluster, as it comes to have everything")]
+async fn a_doctor_finds_what_is_there_and_goes_on_where_it_may_not_look() {
+    let plane = Plane::start().await.unwrap();
+    trellis_tests::install(plane.clone()).await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(plane.client().unwrap());
+    for name in ["linkerd", "linkerd-viz", "cert-manager"] {
+        let made = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+        namespaces.create(&PostParams::default(), &made).await.unwrap();
+    }
+    let doctor = ["doctor", "--for", "resilience", "--json", "--lease-name", "mine"];
+    let admin = plane.control().kubeconfig().to_owned();
+    let checks = trellis(&admin, &doctor).await.json();
+    assert_eq!(state(&checks, "Linkerd 2.16").0, "missing", "{checks}");
+    assert_eq!(
+        state(&checks, "Linkerd's default opaque ports").0,
+        "unknown",
+        "{checks}"
+    );
+    assert_eq!(
+        state(&checks, "4 CPUs"),
+        ("partial".into(), "0.0 CPUs and 0.0 GiB on 0 nodes".into())
+    );
+
+    let deployment = |namespace: &str, name: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "namespace": namespace },
+            "spec": {
+                "replicas": 1, "selector": { "matchLabels": { "app": name } },
+                "template": { "metadata": { "labels": { "app": name } },
+                              "spec": { "containers": [{ "name": "main", "image": "none.invalid/none" }] } },
+            },
+        })
+    };
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "certificates.cert-manager.io" },
+        "spec": {
+            "group": "cert-manager.io", "scope": "Namespaced",
+            "names": { "plural": "certificates", "singular": "certificate", "kind": "Certificate", "listKind": "CertificateList" },
+            "versions": [{ "name": "v1", "served": true, "storage": true,
+                           "schema": { "openAPIV3Schema": { "type": "object" } } }],
+        },
+    });
+    // Once one can be made, the kind is served.
+    let certificate = json!({
+        "apiVersion": "cert-manager.io/v1", "kind": "Certificate",
+        "metadata": { "name": "issuer", "namespace": "linkerd" },
+    });
+    let config = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "linkerd-config", "namespace": "linkerd" },
+        "data": { "values": "linkerdVersion: stable-2.18.1\nproxy:\n  opaquePorts: '25,3306'\n" },
+    });
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "one" } });
+    let now = jiff::Timestamp::now();
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "mine", "namespace": trellis_tests::NAMESPACE },
+        "spec": { "holderIdentity": "me", "leaseDurationSeconds": 600, "renewTime": format!("{now:.6}") },
+    });
+    let metrics = deployment("linkerd-viz", "metrics-api");
+    let manager = deployment("cert-manager", "cert-manager");
+    plane
+        .apply(&[config, node, lease, crd, certificate, metrics, manager])
+        .await
+        .unwrap();
+    let client = plane.client().unwrap();
+    let status = json!({ "status": { "allocatable": { "cpu": "4500m", "memory": "9Gi" } } });
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes
+        .patch_status("one", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
+    let checks = trellis(&admin, &doctor).await.json();
+    assert_eq!(state(&checks, "Linkerd 2.16"), ("fine".into(), "stable-2.18.1".into()));
+    assert_eq!(
+        state(&checks, "Linkerd's default opaque ports"),
+        ("fine".into(), "\"25,3306\"".into())
+    );
+    assert_eq!(
+        state(&checks, "4 CPUs"),
+        ("fine".into(), "4.5 CPUs and 9.0 GiB on 1 nodes".into())
+    );
+    assert_eq!(state(&checks, "an operator"), ("fine".into(), "me".into()));
+    // No kubelet runs here: they are there, and none of their Pods is.
+    assert_eq!(
+        state(&checks, "Linkerd's viz"),
+        ("partial".into(), "0 available".into())
+    );
+    assert_eq!(
+        state(&checks, "cert-manager"),
+        ("partial".into(), "v1, 0 available".into())
+    );
+
+    // Nobody has allowed this account anything.
+    plane
+        .apply(&[json!({ "apiVersion": "v1", "kind": "ServiceAccount",
+                         "metadata": { "name": "nobody", "namespace": "default" } })])
+        .await
+        .unwrap();
+    let nobody = plane.service_account("default", "nobody").await.unwrap();
+    let said = trellis(nobody.path(), &doctor).await;
+    let checks = said.json();
+    assert_eq!(said.code, Some(0), "what is not known is not missing: {checks}");
+    for what in ["4 CPUs", "Linkerd 2.16", "Linkerd's viz", "an operator"] {
+        let (state, found) = state(&checks, what);
+        assert_eq!(state, "unknown", "{checks}");
+        assert!(found.starts_with("may not "), "{checks}");
+    }
+    assert_eq!(
+        state(&checks, "ResiliencePolicy").0,
+        "fine",
+        "everybody may ask what is served: {checks}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_read_one_namespace_is_told_about_that() {
+    let plane = PLANE.get().await.unwrap();
+    let isolated = plane.isolated("narrow").await.unwrap();
+    let namespace = isolated.name().to_owned();
+    let long = "5".repeat(5000);
+    let web = service("web")
+        .port(80)
+        .annotation("retry.linkerd.io/http", "5xx")
+        .annotation("timeout.linkerd.io/request", &long);
+    isolated.create_object(web.build()).await.unwrap();
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["services"], "verbs": ["get", "list"] },
+        { "apiGroups": ["linkerd.io"], "resources": ["serviceprofiles"], "verbs": ["get", "list"] },
+        { "apiGroups": ["resilience.trellis.dev"], "resources": ["resiliencepolicies"], "verbs": ["list"] },
+    ]);
+    let of = |kind: &str| json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": { "name": "narrow" } });
+    let (mut role, mut binding) = (of("Role"), of("RoleBinding"));
+    role["rules"] = rules;
+    binding["roleRef"] = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "narrow" });
+    binding["subjects"] = json!([{ "kind": "ServiceAccount", "name": "narrow", "namespace": namespace }]);
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "narrow" } });
+    for manifest in [account, role, binding] {
+        isolated.apply(manifest).await.unwrap();
+    }
+    let account = plane.service_account(&namespace, "narrow").await.unwrap();
+    let path = account.path();
+    let on = |arguments: &[&str]| {
+        let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        all.extend(["--linkerd-version".to_owned(), "2.18".to_owned()]);
+        async move { trellis(path, &all.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+
+    let told = on(&["explain", "service/web", "-n", &namespace, "--json"]).await;
+    assert_eq!(told.code, Some(0), "{}", told.talk);
+    let told = told.json();
+    assert_eq!(told[0]["rules"][0]["retry"]["limit"], 1, "{told}");
+    assert!(
+        told[0]["notes"].to_string().contains("may not get configmaps"),
+        "{told}"
+    );
+    let adopted = on(&["adopt", "service/web", "-n", &namespace, "--json"]).await;
+    assert_eq!(adopted.code, Some(0), "{}", adopted.talk);
+    assert!(
+        adopted.data.contains("(5000 characters)") && !adopted.data.contains(&long),
+        "{}",
+        adopted.data
+    );
+    let absent = on(&["migrate", "serviceprofile", "none", "-n", &namespace]).await;
+    assert!(absent.talk.contains("there is no ServiceProfile"), "{}", absent.talk);
+
+    let elsewhere = on(&["explain", "service/web", "-n", &namespace, "--from", "default"]).await;
+    assert_eq!(elsewhere.code, Some(1));
+    for words in ["may not list services in namespace default", "hint: "] {
+        assert!(elsewhere.talk.contains(words), "{}", elsewhere.talk);
+    }
+    let everywhere = on(&["lint"]).await;
+    for words in ["may not list services in the whole cluster", "--namespace"] {
+        assert!(everywhere.talk.contains(words), "{}", everywhere.talk);
+    }
+    let here = on(&["lint", "-n", &namespace, "--json"]).await;
+    assert_eq!(here.code, Some(1), "{}", here.talk);
+    let found = here.json();
+    let rules: Vec<_> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| &finding["rule"])
+        .collect();
+    assert!(rules.contains(&&json!("invalid-annotation")), "{found}");
+    assert!(rules.contains(&&json!("not-looked-at")), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_does_not_bring_back_a_policy_that_is_being_deleted() {
+    let plane = PLANE.get().await.unwrap();
+    let isolated = plane.isolated("going").await.unwrap();
+    isolated.create_object(service("web").port(80).build()).await.unwrap();
+    let mut policy = json!({
+        "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+        "metadata": { "name": "web", "namespace": isolated.name(), "finalizers": ["example.org/held"] },
+        "spec": { "targetRef": { "name": "web" }, "timeout": { "requestTimeout": "1s" } },
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), policy.to_string()).unwrap();
+    let diff = [
+        "diff",
+        "-f",
+        file.path().to_str().unwrap(),
+        "--json",
+        "--linkerd-version",
+        "2.18",
+    ];
+    let admin = plane.control().kubeconfig();
+    let new = trellis(admin, &diff).await.json();
+    assert!(new.to_string().contains("timeout.linkerd.io/request"), "{new}");
+
+    policy["spec"]["suspend"] = json!(true);
+    let made: ResiliencePolicy = serde_json::from_value(policy).unwrap();
+    isolated.create_object(made).await.unwrap();
+    let policies = isolated.api::<ResiliencePolicy>();
+    policies.delete("web", &DeleteParams::default()).await.unwrap();
+    let going = trellis(admin, &diff).await.json();
+    assert!(
+        !going["objects"].to_string().contains("timeout.linkerd.io/request"),
+        "{going}"
+    );
+    assert!(going["notes"].to_string().contains("is being deleted"), "{going}");
+    isolated
+        .merge::<ResiliencePolicy>("web", json!({ "metadata": { "finalizers": null } }))
+        .await
+        .unwrap();
 }
