@@ -31,11 +31,11 @@ pub(crate) struct Args {
 /// Prints the policy; nothing is written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let name = explain::service(&args.service)?;
-    let (service, mesh, notes) = crate::wait_for(async {
-        let (client, mesh, notes) = args.cluster.mesh().await?;
-        Ok((live::one::<Service>(&client, &args.namespace, name).await?, mesh, notes))
+    let (service, mesh) = crate::wait_for(async {
+        // Neither opaque ports nor the cluster domain matter to annotations.
+        let (client, mesh, _) = args.cluster.mesh().await?;
+        Ok((live::one::<Service>(&client, &args.namespace, name).await?, mesh))
     })?;
-    notes.iter().for_each(out::note);
     let service = service.with_context(|| format!("there is no Service {name} in namespace {}", args.namespace))?;
     let adoption = adopt(&service.metadata, Place::Service, &mesh.version);
     if args.json {
