@@ -257,6 +257,14 @@ async fn who_may_read_one_namespace_is_told_about_that() {
         .annotation("retry.linkerd.io/http", "5xx")
         .annotation("timeout.linkerd.io/request", &long);
     isolated.create_object(web.build()).await.unwrap();
+    let elsewhere = json!({
+        "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy", "metadata": { "name": "far" },
+        "spec": { "targetRef": { "name": "kubernetes", "namespace": "default" }, "retry": {} },
+    });
+    isolated
+        .create_object(serde_json::from_value::<ResiliencePolicy>(elsewhere).unwrap())
+        .await
+        .unwrap();
     let rules = json!([
         { "apiGroups": [""], "resources": ["services"], "verbs": ["get", "list"] },
         { "apiGroups": ["linkerd.io"], "resources": ["serviceprofiles"], "verbs": ["get", "list"] },
@@ -317,6 +325,10 @@ async fn who_may_read_one_namespace_is_told_about_that() {
         .collect();
     assert!(rules.contains(&&json!("invalid-annotation")), "{found}");
     assert!(rules.contains(&&json!("not-looked-at")), "{found}");
+    assert!(
+        found.to_string().contains("/far is for another namespace") && !found.to_string().contains("NotFound"),
+        "{found}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,12 @@
 //! `trellis lint`: annotations, routes and policies of a cluster, or of a namespace, that do not do what they seem to.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
-use trellis_resilience::lint::{Finding, Rule, Severity, lint};
+use kube::ResourceExt;
+use trellis_resilience::{
+    PolicyName,
+    lint::{Finding, Rule, Severity, lint},
+};
 
 use crate::{live, out};
 
@@ -22,7 +26,10 @@ pub(crate) struct Args {
 /// Exit code 1 when something has no effect or breaks calls.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let namespaces = args.namespace.iter().cloned().collect();
-    let read = crate::wait_for(args.cluster.cluster(live::Scope::Whole(namespaces)))?;
+    let mut read = crate::wait_for(args.cluster.cluster(live::Scope::Whole(namespaces)))?;
+    if !read.notes.is_empty() {
+        leave_out(&mut read);
+    }
     let mut findings = lint(&read.cluster);
     if let Some(namespace) = &args.namespace {
         let here = format!(" {namespace}/");
@@ -53,4 +60,27 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Takes out policies for Services in namespaces of which nothing was seen: nothing can be said of them.
+fn leave_out(read: &mut live::Read) {
+    let seen: BTreeSet<_> = read
+        .cluster
+        .services
+        .iter()
+        .filter_map(ResourceExt::namespace)
+        .collect();
+    read.cluster.policies.retain(|policy| {
+        let target = policy.spec.target_ref.as_ref();
+        let elsewhere = target.and_then(|target| target.namespace.as_ref());
+        let judged = elsewhere
+            .is_none_or(|namespace| seen.contains(namespace) || policy.namespace().as_ref() == Some(namespace));
+        if !judged {
+            read.notes.push(format!(
+                "policy {} is for another namespace: it was not judged",
+                PolicyName::of(policy)
+            ));
+        }
+        judged
+    });
 }
