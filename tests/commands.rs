@@ -4,10 +4,14 @@
 use std::{path::Path, process::Output};
 
 use k8s_openapi::api::core::v1::Service;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use trellis_api::ResiliencePolicy;
 use trellis_bindings::linkerd::ServiceProfile;
 use trellis_testkit::{fixtures::service, operator::binary, plane::Shared};
+
+#[path = "commands/doctor.rs"]
+mod doctor;
 
 static PLANE: Shared = trellis_tests::operator_plane();
 
@@ -240,4 +244,130 @@ async fn a_cluster_is_explained_linted_taken_over_and_migrated() {
         "{}",
         unknown.data
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_read_one_namespace_is_told_about_that() {
+    let plane = PLANE.get().await.unwrap();
+    let isolated = plane.isolated("narrow").await.unwrap();
+    let namespace = isolated.name().to_owned();
+    let long = "5".repeat(5000);
+    let web = service("web")
+        .port(80)
+        .annotation("retry.linkerd.io/http", "5xx")
+        .annotation("timeout.linkerd.io/request", &long);
+    isolated.create_object(web.build()).await.unwrap();
+    let elsewhere = json!({
+        "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy", "metadata": { "name": "far" },
+        "spec": { "targetRef": { "name": "kubernetes", "namespace": "default" }, "retry": {} },
+    });
+    isolated
+        .create_object(serde_json::from_value::<ResiliencePolicy>(elsewhere).unwrap())
+        .await
+        .unwrap();
+    let rules = json!([
+        { "apiGroups": [""], "resources": ["services"], "verbs": ["get", "list"] },
+        { "apiGroups": ["linkerd.io"], "resources": ["serviceprofiles"], "verbs": ["get", "list"] },
+        { "apiGroups": ["resilience.trellis.dev"], "resources": ["resiliencepolicies"], "verbs": ["list"] },
+    ]);
+    let of = |kind: &str| json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": { "name": "narrow" } });
+    let (mut role, mut binding) = (of("Role"), of("RoleBinding"));
+    role["rules"] = rules;
+    binding["roleRef"] = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "narrow" });
+    binding["subjects"] = json!([{ "kind": "ServiceAccount", "name": "narrow", "namespace": namespace }]);
+    let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "narrow" } });
+    for manifest in [account, role, binding] {
+        isolated.apply(manifest).await.unwrap();
+    }
+    let account = plane.service_account(&namespace, "narrow").await.unwrap();
+    let path = account.path();
+    let on = |arguments: &[&str]| {
+        let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        all.extend(["--linkerd-version".to_owned(), "2.18".to_owned()]);
+        async move { trellis(path, &all.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+
+    let told = on(&["explain", "service/web", "-n", &namespace, "--json"]).await;
+    assert_eq!(told.code, Some(0), "{}", told.talk);
+    let told = told.json();
+    assert_eq!(told[0]["rules"][0]["retry"]["limit"], 1, "{told}");
+    assert!(
+        told[0]["notes"].to_string().contains("may not get configmaps"),
+        "{told}"
+    );
+    let adopted = on(&["adopt", "service/web", "-n", &namespace, "--json"]).await;
+    assert_eq!(adopted.code, Some(0), "{}", adopted.talk);
+    assert!(
+        adopted.data.contains("(5000 characters)") && !adopted.data.contains(&long),
+        "{}",
+        adopted.data
+    );
+    let absent = on(&["migrate", "serviceprofile", "none", "-n", &namespace]).await;
+    assert!(absent.talk.contains("there is no ServiceProfile"), "{}", absent.talk);
+
+    let elsewhere = on(&["explain", "service/web", "-n", &namespace, "--from", "default"]).await;
+    assert_eq!(elsewhere.code, Some(1));
+    for words in ["may not list services in namespace default", "hint: "] {
+        assert!(elsewhere.talk.contains(words), "{}", elsewhere.talk);
+    }
+    let everywhere = on(&["lint"]).await;
+    for words in ["may not list services in the whole cluster", "--namespace"] {
+        assert!(everywhere.talk.contains(words), "{}", everywhere.talk);
+    }
+    let here = on(&["lint", "-n", &namespace, "--json"]).await;
+    assert_eq!(here.code, Some(1), "{}", here.talk);
+    let found = here.json();
+    let rules: Vec<_> = found
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| &finding["rule"])
+        .collect();
+    assert!(rules.contains(&&json!("invalid-annotation")), "{found}");
+    assert!(rules.contains(&&json!("not-looked-at")), "{found}");
+    assert!(
+        found.to_string().contains("/far is for another namespace") && !found.to_string().contains("NotFound"),
+        "{found}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_does_not_bring_back_a_policy_that_is_being_deleted() {
+    let plane = PLANE.get().await.unwrap();
+    let isolated = plane.isolated("going").await.unwrap();
+    isolated.create_object(service("web").port(80).build()).await.unwrap();
+    let mut policy = json!({
+        "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+        "metadata": { "name": "web", "namespace": isolated.name(), "finalizers": ["example.org/held"] },
+        "spec": { "targetRef": { "name": "web" }, "timeout": { "requestTimeout": "1s" } },
+    });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), policy.to_string()).unwrap();
+    let diff = [
+        "diff",
+        "-f",
+        file.path().to_str().unwrap(),
+        "--json",
+        "--linkerd-version",
+        "2.18",
+    ];
+    let admin = plane.control().kubeconfig();
+    let new = trellis(admin, &diff).await.json();
+    assert!(new.to_string().contains("timeout.linkerd.io/request"), "{new}");
+
+    policy["spec"]["suspend"] = json!(true);
+    let made: ResiliencePolicy = serde_json::from_value(policy).unwrap();
+    isolated.create_object(made).await.unwrap();
+    let policies = isolated.api::<ResiliencePolicy>();
+    policies.delete("web", &DeleteParams::default()).await.unwrap();
+    let going = trellis(admin, &diff).await.json();
+    assert!(
+        !going["objects"].to_string().contains("timeout.linkerd.io/request"),
+        "{going}"
+    );
+    assert!(going["notes"].to_string().contains("is being deleted"), "{going}");
+    isolated
+        .merge::<ResiliencePolicy>("web", json!({ "metadata": { "finalizers": null } }))
+        .await
+        .unwrap();
 }

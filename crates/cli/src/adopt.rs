@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use trellis_resilience::{adopt::adopt, annotations::Place};
+use k8s_openapi::api::core::v1::Service;
+use trellis_resilience::{
+    adopt::adopt,
+    annotations::Place,
+    shown::{VALUE, cut},
+};
 
 use crate::{explain, live, out};
 
@@ -26,26 +31,30 @@ pub(crate) struct Args {
 /// Prints the policy; nothing is written.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let name = explain::service(&args.service)?;
-    let cluster = crate::wait_for(args.cluster.cluster())?;
-    let service = cluster.service(&args.namespace, name);
+    let (service, mesh) = crate::wait_for(async {
+        // Neither opaque ports nor the cluster domain matter to annotations.
+        let (client, mesh, _) = args.cluster.mesh().await?;
+        Ok((live::one::<Service>(&client, &args.namespace, name).await?, mesh))
+    })?;
     let service = service.with_context(|| format!("there is no Service {name} in namespace {}", args.namespace))?;
-    let adoption = adopt(&service.metadata, Place::Service, &cluster.mesh.version);
+    let adoption = adopt(&service.metadata, Place::Service, &mesh.version);
     if args.json {
         out::data(serde_json::to_string_pretty(&adoption)?);
         return Ok(ExitCode::SUCCESS);
     }
     for (key, (theirs, ours)) in &adoption.respelt {
+        let theirs = cut(theirs, VALUE);
         match ours {
-            Some(ours) => out::say(format_args!(
+            Some(ours) => out::note(format_args!(
                 "set {key} to {ours} before you apply the policy; it means the same as {theirs}"
             )),
-            None => out::say(format_args!(
+            None => out::note(format_args!(
                 "{key}: {theirs} may stay or go; it makes no difference, and the policy says nothing of it"
             )),
         }
     }
     for left in &adoption.left {
-        out::say(format_args!("left as it is: {left}"));
+        out::note(format_args!("left as it is: {left}"));
     }
     match &adoption.policy {
         Some(policy) => out::data(serde_saphyr::to_string(policy)?.trim_end()),

@@ -1,14 +1,16 @@
 //! `trellis diff`: what manifests of policies would change, in objects and in what calls get.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use kube::ResourceExt as _;
 use serde::Serialize;
 use trellis_api::ResiliencePolicy;
 use trellis_resilience::{
+    PolicyName,
     diff::{Change, Changes, Diff, diff},
     project::{Conflict, project},
+    shown::{FIELD, VALUE, cut},
 };
 
 use crate::{live, out};
@@ -34,36 +36,65 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let policies = read(args)?;
-    let mut cluster = crate::wait_for(args.cluster.cluster())?;
+    let mut namespaces = BTreeSet::new();
+    for policy in &policies {
+        namespaces.extend(policy.namespace());
+        namespaces.extend(
+            policy
+                .spec
+                .target_ref
+                .iter()
+                .filter_map(|target| target.namespace.clone()),
+        );
+    }
+    let read = crate::wait_for(args.cluster.cluster(live::Scope::Whole(namespaces)))?;
+    let (mut cluster, mut notes) = (read.cluster, read.notes);
     let (before, _) = project(&cluster);
     for mut policy in policies {
         let name = |policy: &ResiliencePolicy| (policy.namespace(), policy.name_any());
+        policy.metadata.deletion_timestamp = None;
         let at = cluster.policies.iter().position(|known| name(known) == name(&policy));
         if let Some(living) = at.map(|at| cluster.policies.swap_remove(at)) {
             // An edit changes neither its age, by which policies win, nor what it is known to have written.
             policy.metadata.uid = living.metadata.uid;
             policy.metadata.creation_timestamp = living.metadata.creation_timestamp;
             policy.status = living.status;
+            // Nor does it bring back one that goes.
+            policy.metadata.deletion_timestamp = living.metadata.deletion_timestamp;
+            if policy.metadata.deletion_timestamp.is_some() {
+                notes.push(format!(
+                    "policy {} is being deleted: apply it again once it is gone",
+                    PolicyName::of(&policy)
+                ));
+            }
         }
         cluster.policies.push(policy);
     }
-    let (after, conflicts) = project(&cluster);
+    let (after, mut conflicts) = project(&cluster);
+    for conflict in &mut conflicts {
+        conflict.value = cut(&conflict.value, FIELD);
+    }
     let diff = diff(&before, &after);
     if args.json {
         let told = Told {
             diff: &diff,
             conflicts: &conflicts,
+            notes: &notes,
         };
         out::data(serde_json::to_string_pretty(&told)?);
     } else {
         print(&diff);
     }
     for conflict in &conflicts {
-        out::say(format_args!(
+        out::note(format_args!(
             "policy {} would not get {} of {}: somebody else says {}",
-            conflict.policy, conflict.key, conflict.object, conflict.value
+            conflict.policy,
+            conflict.key,
+            conflict.object,
+            cut(&conflict.value, VALUE)
         ));
     }
+    notes.iter().for_each(out::note);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -73,6 +104,8 @@ struct Told<'a> {
     #[serde(flatten)]
     diff: &'a Diff,
     conflicts: &'a [Conflict],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    notes: &'a [String],
 }
 
 fn print(diff: &Diff) {
@@ -105,8 +138,8 @@ fn print(diff: &Diff) {
 
 fn lines(changes: &Changes) {
     for (name, (was, is)) in changes {
-        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
-        out::data(format_args!("  {name}: {} -> {}", value(was), value(is)));
+        let value = |value: &Option<String>| value.as_ref().map_or_else(|| "(none)".to_owned(), |it| cut(it, VALUE));
+        out::line(format_args!("  {name}: {} -> {}", value(was), value(is)));
     }
 }
 

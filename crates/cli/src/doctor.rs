@@ -1,29 +1,36 @@
 //! `trellis doctor`: whether a cluster has what a capability needs, and what mends each lack.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        coordination::v1::{Lease, LeaseSpec},
-        core::v1::Namespace,
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    coordination::v1::{Lease, LeaseSpec},
 };
-use kube::{Api, Client, CustomResourceExt as _, ResourceExt as _, api::ListParams};
+use kube::Client;
 use serde::Serialize;
-use trellis_bindings::gateway::{GrpcRoute, HttpRoute};
-use trellis_resilience::{Gateway, annotations::Place};
+use trellis_core::Refusal;
+use trellis_resilience::{Mesh, Ports, annotations::Place, mesh::VALUES};
 
-use crate::{live, out};
+use crate::{
+    live::{self, Served},
+    out,
+};
+
+mod room;
 
 /// How far the clocks of this machine and of the cluster may differ, in seconds.
 const CLOCKS: i64 = 30;
 
 /// Oldest Kubernetes that the requirements name.
 const KUBERNETES: (u32, u32) = (1, 30);
+
+/// Groups whose kinds are asked for.
+const GROUPS: [&str; 3] = ["gateway.networking.k8s.io", "cert-manager.io", "resilience.trellis.dev"];
 
 /// Arguments of `trellis doctor`.
 #[derive(clap::Args)]
@@ -37,6 +44,12 @@ pub(crate) struct Args {
     /// Version of Linkerd, such as 2.18; default: read from ConfigMap linkerd/linkerd-config
     #[arg(long, value_name = "VERSION")]
     linkerd_version: Option<String>,
+    /// Namespace of the Lease that elects the leading operator
+    #[arg(long, default_value = "trellis-system", value_name = "NAMESPACE")]
+    lease_namespace: String,
+    /// Name of that Lease
+    #[arg(long, default_value = "trellis", value_name = "NAME")]
+    lease_name: String,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -53,7 +66,7 @@ struct Check {
     found: String,
     /// What mends it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<&'static str>,
+    mend: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -62,15 +75,20 @@ enum State {
     Fine,
     /// Only a part of the capability needs it.
     Partial,
+    /// It could not be looked at.
+    Unknown,
     Missing,
 }
+
+/// Whether it is as it should be, and what was found; nothing found is not installed.
+type Found = anyhow::Result<(State, String)>;
 
 /// Exit code 1 when something is missing.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let checks = crate::wait_for(async {
-        let client = Client::try_default().await.context("no cluster: set KUBECONFIG")?;
+        let client = live::client().await?;
         match args.capability {
-            Capability::Resilience => resilience(&client, args.linkerd_version.as_deref()).await,
+            Capability::Resilience => resilience(&client, args).await,
         }
     })?;
     if args.json {
@@ -80,11 +98,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             let mark = match check.state {
                 State::Fine => "ok     ",
                 State::Partial => "partly ",
+                State::Unknown => "unknown",
                 State::Missing => "MISSING",
             };
-            out::data(format_args!("{mark} {}: {}", check.what, check.found));
-            if let Some(mend) = check.mend {
-                out::data(format_args!("        {mend}"));
+            out::line(format_args!("{mark} {}: {}", check.what, check.found));
+            if let Some(mend) = &check.mend {
+                out::line(format_args!("        {mend}"));
             }
         }
     }
@@ -92,146 +111,193 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn resilience(client: &Client, told: Option<&str>) -> anyhow::Result<Vec<Check>> {
-    let version = client
-        .apiserver_version()
-        .await
-        .context("the API server does not answer")?;
+/// Every check by itself: one that cannot be made is unknown, and the others go on.
+async fn resilience(client: &Client, args: &Args) -> anyhow::Result<Vec<Check>> {
+    let mut checks = vec![
+        check(
+            "Kubernetes 1.30 or newer",
+            kubernetes(client).await?,
+            "upgrade the cluster",
+        ),
+        check(
+            "4 CPUs and 8 GiB on the nodes",
+            room::room(client).await,
+            "add nodes: Linkerd, its viz extension and cert-manager run beside your own load",
+        ),
+    ];
+    let config = live::config(client).await;
+    let opaque = opaque(config.as_ref());
+    let mesh = live::mesh(config, args.linkerd_version.as_deref());
+    let mend =
+        "install Linkerd (linkerd install --crds, linkerd install), or give --linkerd-version here and to the operator";
+    checks.push(match &mesh {
+        Ok(mesh) => check(
+            "Linkerd 2.16 or newer",
+            Ok((State::Fine, mesh.version.to_string())),
+            mend,
+        ),
+        Err(error) => {
+            let state = if is_forbidden(error) {
+                State::Unknown
+            } else {
+                State::Missing
+            };
+            check("Linkerd 2.16 or newer", Ok((state, told(error))), mend)
+        }
+    });
+    checks.push(check(
+        "Linkerd's default opaque ports",
+        opaque,
+        "proxy.opaquePorts of Linkerd's values is a list such as 25,587,4000-4100; without it Linkerd takes its own",
+    ));
+    checks.push(check(
+        "Linkerd's policy controller, for policies with routes",
+        deployed(client, "linkerd", "linkerd-destination").await,
+        "linkerd check says what is wrong with Deployment linkerd/linkerd-destination",
+    ));
+    checks.push(check(
+        "Linkerd's viz, to see what its proxies do",
+        deployed(client, "linkerd-viz", "metrics-api").await,
+        "linkerd viz install, or read the proxies' metrics otherwise",
+    ));
+    let served = live::served(client, &GROUPS).await;
+    for (what, place) in [
+        (
+            "HTTPRoute, for policies with routes or for other namespaces",
+            Place::HttpRoute,
+        ),
+        ("GRPCRoute, for policies with gRPC routes", Place::GrpcRoute),
+    ] {
+        checks.push(check(
+            what,
+            routes(place, served.as_ref(), mesh.as_ref().ok()),
+            "install the standard channel of the Gateway API in a version that this Linkerd reads and that serves v1: \
+             1.1.1, for Linkerd 2.18 or newer also later ones",
+        ));
+    }
+    checks.push(check(
+        "cert-manager, to renew Linkerd's certificates",
+        cert_manager(client, served.as_ref()).await,
+        "install cert-manager, or renew the trust anchor and the issuer by hand; docs/resilience/mtls.md",
+    ));
+    for crd in trellis_api::crds() {
+        let found = versions(served.as_ref(), &crd.spec.group, &crd.spec.names.plural).map(|versions| {
+            let state = if versions.is_empty() {
+                State::Missing
+            } else {
+                State::Fine
+            };
+            (state, listed(&versions))
+        });
+        checks.push(check("ResiliencePolicy", found, "trellis crds apply"));
+    }
+    checks.push(check(
+        "an operator that leads",
+        operator(client, &args.lease_namespace, &args.lease_name).await,
+        "install the chart, or run trellis operator; if it is there, look at its logs, or name its Lease with \
+         --lease-namespace and --lease-name",
+    ));
+    Ok(checks)
+}
+
+/// An API server that does not answer is an error: nothing else can be asked then.
+async fn kubernetes(client: &Client) -> anyhow::Result<Found> {
+    let version = match client.apiserver_version().await {
+        Ok(version) => version,
+        Err(error) if live::is_forbidden(&error) => return Ok(Err(error.into())),
+        Err(error) => return Err(error).context("the API server does not answer"),
+    };
     let number = |text: &str| {
         text.trim_end_matches(|c: char| !c.is_ascii_digit())
             .parse::<u32>()
             .unwrap_or_default()
     };
     let recent = (number(&version.major), number(&version.minor)) >= KUBERNETES;
-    let mut checks = vec![check(
-        "Kubernetes 1.30 or newer",
-        if recent { State::Fine } else { State::Missing },
-        version.git_version,
-        "upgrade the cluster",
-    )];
-    let mesh = live::mesh(client, told).await;
-    let gateway = Gateway {
-        http: served(client, HttpRoute::crd_name()).await?,
-        grpc: served(client, GrpcRoute::crd_name()).await?,
+    let state = if recent { State::Fine } else { State::Missing };
+    Ok(Ok((state, version.git_version)))
+}
+
+/// What `linkerd-config` says of ports on which no Service has requests unless it says so itself.
+fn opaque(config: Result<&Option<BTreeMap<String, String>>, &anyhow::Error>) -> Found {
+    let data = match config {
+        Ok(Some(data)) => data,
+        Ok(None) => {
+            return Ok((
+                State::Unknown,
+                "there is no ConfigMap linkerd/linkerd-config".to_owned(),
+            ));
+        }
+        Err(error) => return Ok((State::Unknown, told(error))),
     };
-    let routes = [
-        (
-            "HTTPRoute, for policies with routes or for other namespaces",
-            Place::HttpRoute,
-            &gateway.http,
-        ),
-        (
-            "GRPCRoute, for policies with gRPC routes",
-            Place::GrpcRoute,
-            &gateway.grpc,
-        ),
-    ];
-    let routes = routes.map(|(what, place, versions)| {
-        // They are written as v1, and Linkerd has to read them.
-        let read = mesh.as_ref().is_ok_and(|mesh| gateway.seen(place, mesh));
-        let (state, found) = match (versions.contains("v1"), read || mesh.is_err()) {
-            (true, true) => (State::Fine, listed(versions)),
-            (true, false) => (State::Partial, format!("{}; this Linkerd reads none of them", listed(versions))),
-            (false, _) => (State::Partial, listed(versions)),
-        };
-        let mend = "install the standard channel of the Gateway API in a version that this Linkerd reads and that serves v1: \
-                    1.1.1, for Linkerd 2.18 or newer also later ones";
-        check(what, state, found, mend)
-    });
-    checks.push(match mesh {
-        Ok(mesh) => check("Linkerd 2.16 or newer", State::Fine, mesh.version.to_string(), ""),
-        Err(error) => check(
-            "Linkerd 2.16 or newer",
-            State::Missing,
-            format!("{error:#}"),
-            "install Linkerd (linkerd install --crds, linkerd install), or give --linkerd-version here and to the operator",
-        ),
-    });
-    checks.push(controller(client).await?);
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let viz = namespaces
-        .get_opt("linkerd-viz")
-        .await
-        .context("cannot read namespace linkerd-viz")?;
-    checks.push(check(
-        "Linkerd's viz, to see what its proxies do",
-        if viz.is_some() { State::Fine } else { State::Partial },
-        viz.map(|_| "namespace linkerd-viz".to_owned()).unwrap_or_default(),
-        "linkerd viz install, or read the proxies' metrics otherwise",
-    ));
-    checks.extend(routes);
-    let manager = listed(&served(client, "certificates.cert-manager.io").await?);
-    let state = if manager.is_empty() {
-        State::Partial
+    let values = data.get(VALUES).map_or("", String::as_str);
+    let values: serde_json::Value = serde_saphyr::from_str(values).context("linkerd-config is unreadable")?;
+    Ok(
+        match values.pointer("/proxy/opaquePorts").and_then(serde_json::Value::as_str) {
+            None => (State::Fine, "those of Linkerd".to_owned()),
+            Some(list) if list.parse::<Ports>().is_ok() => (State::Fine, format!("{list:?}")),
+            Some(list) => (
+                State::Partial,
+                format!("{list:?} is no list of ports, so there are none"),
+            ),
+        },
+    )
+}
+
+async fn deployed(client: &Client, namespace: &str, name: &str) -> Found {
+    let Some(found) = live::one::<Deployment>(client, namespace, name).await? else {
+        return Ok((State::Partial, String::new()));
+    };
+    let available = found
+        .status
+        .and_then(|status| status.available_replicas)
+        .unwrap_or_default();
+    let state = if available > 0 { State::Fine } else { State::Partial };
+    Ok((state, format!("{available} available")))
+}
+
+/// They are written as v1, and Linkerd has to read them.
+fn routes(place: Place, served: Result<&Served, &anyhow::Error>, mesh: Option<&Mesh>) -> Found {
+    let plural = if place == Place::GrpcRoute {
+        "grpcroutes"
     } else {
-        State::Fine
+        "httproutes"
     };
-    checks.push(check(
-        "cert-manager, to renew Linkerd's certificates",
-        state,
-        manager,
-        "install cert-manager, or renew the trust anchor and the issuer by hand; docs/resilience/mtls.md",
-    ));
-    for crd in trellis_api::crds() {
-        let versions = listed(&served(client, &crd.name_any()).await?);
-        let state = if versions.is_empty() {
-            State::Missing
-        } else {
-            State::Fine
-        };
-        checks.push(check("ResiliencePolicy", state, versions, "trellis crds apply"));
+    let versions = versions(served, "gateway.networking.k8s.io", plural)?;
+    let read = mesh.is_none_or(|mesh| served.is_ok_and(|served| live::gateway(served).seen(place, mesh)));
+    let found = listed(&versions);
+    Ok(match (versions.contains("v1"), read) {
+        (true, true) => (State::Fine, found),
+        (true, false) => (State::Partial, format!("{found}; this Linkerd reads none of them")),
+        (false, _) => (State::Partial, found),
+    })
+}
+
+async fn cert_manager(client: &Client, served: Result<&Served, &anyhow::Error>) -> Found {
+    let versions = versions(served, "cert-manager.io", "certificates")?;
+    if versions.is_empty() {
+        return Ok((State::Partial, String::new()));
     }
-    checks.push(operator(client).await?);
-    Ok(checks)
-}
-
-/// The policy controller runs in the Pods of `linkerd-destination`; without it no route is accepted.
-async fn controller(client: &Client) -> anyhow::Result<Check> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "linkerd");
-    let found = deployments
-        .get_opt("linkerd-destination")
-        .await
-        .context("cannot read Deployment linkerd/linkerd-destination")?;
-    let available = found.map(|found| {
-        found
-            .status
-            .and_then(|status| status.available_replicas)
-            .unwrap_or_default()
-    });
-    let state = if available.is_some_and(|number| number > 0) {
-        State::Fine
+    let (state, found) = deployed(client, "cert-manager", "cert-manager").await?;
+    let found = if found.is_empty() {
+        "no Deployment cert-manager/cert-manager".to_owned()
     } else {
-        State::Partial
+        found
     };
-    let found = available.map(|number| format!("{number} available"));
-    Ok(check(
-        "Linkerd's policy controller, for policies with routes",
-        state,
-        found.unwrap_or_default(),
-        "linkerd check says what is wrong with Deployment linkerd/linkerd-destination",
-    ))
+    Ok((state, format!("{}, {found}", listed(&versions))))
 }
 
-/// Leases of this name only: every node has one, too.
-async fn operator(client: &Client) -> anyhow::Result<Check> {
-    let leases: Api<Lease> = Api::all(client.clone());
-    let named = ListParams::default().fields("metadata.name=trellis");
-    let found = leases.list(&named).await.context("cannot list Leases")?;
-    let now = jiff::Timestamp::now();
-    let held = found.items.iter().filter_map(|lease| {
-        let spec = lease.spec.as_ref()?;
-        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
-        Some((holder, lasts(spec, now)))
-    });
-    let held: Vec<_> = held.collect();
-    let leads = held.iter().find(|(_, lasts)| *lasts).map(|(holder, _)| holder.clone());
-    let state = if leads.is_some() { State::Fine } else { State::Missing };
-    let found = leads.unwrap_or_else(|| match held.first() {
-        Some((holder, _)) => format!("{holder} held the Lease trellis and does not renew it"),
-        None => "none holds the Lease trellis".into(),
-    });
-    let mend = "install the chart, or run trellis operator; if it is there, look at its logs";
-    Ok(check("an operator that leads", state, found, mend))
+async fn operator(client: &Client, namespace: &str, name: &str) -> Found {
+    let lease = live::one::<Lease>(client, namespace, name).await?;
+    let spec = lease.and_then(|lease| lease.spec).unwrap_or_default();
+    let lasts = lasts(&spec, jiff::Timestamp::now());
+    Ok(match spec.holder_identity.filter(|holder| !holder.is_empty()) {
+        Some(holder) if lasts => (State::Fine, holder),
+        Some(holder) => {
+            let found = format!("{holder} held the Lease {namespace}/{name} and does not renew it");
+            (State::Missing, found)
+        }
+        None => (State::Missing, format!("none holds the Lease {namespace}/{name}")),
+    })
 }
 
 /// Whether a claim is still good: renewed within its duration, give or take what clocks differ.
@@ -243,20 +309,41 @@ fn lasts(lease: &LeaseSpec, now: jiff::Timestamp) -> bool {
     now.duration_since(renewed.0) <= slack
 }
 
-async fn served(client: &Client, name: &str) -> anyhow::Result<BTreeSet<String>> {
-    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let crd = crds
-        .get_opt(name)
-        .await
-        .with_context(|| format!("cannot read CRD {name}"))?;
-    Ok(crd.map(|crd| trellis_runtime::crds::served(&crd)).unwrap_or_default())
+fn versions(served: Result<&Served, &anyhow::Error>, group: &str, plural: &str) -> anyhow::Result<BTreeSet<String>> {
+    let served = served.map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let key = (group.to_owned(), plural.to_owned());
+    Ok(served.get(&key).cloned().unwrap_or_default())
 }
 
 fn listed(versions: &BTreeSet<String>) -> String {
     versions.iter().cloned().collect::<Vec<_>>().join(", ")
 }
 
-fn check(what: &'static str, state: State, found: String, mend: &'static str) -> Check {
+fn is_forbidden(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<Refusal>()
+        .is_some_and(|refusal| refusal.reason == "Forbidden")
+}
+
+/// An error without its hint.
+fn told(error: &anyhow::Error) -> String {
+    error
+        .downcast_ref::<Refusal>()
+        .map_or_else(|| format!("{error:#}"), |refusal| refusal.message.clone())
+}
+
+fn check(what: &'static str, found: Found, mend: &str) -> Check {
+    let (state, found, mend) = match found {
+        Ok((state, found)) => (state, found, (state != State::Fine).then(|| mend.to_owned())),
+        Err(error) => {
+            let hint = error.downcast_ref::<Refusal>().and_then(|refusal| refusal.hint.clone());
+            (
+                State::Unknown,
+                told(&error),
+                Some(hint.unwrap_or_else(|| mend.to_owned())),
+            )
+        }
+    };
     let found = if found.is_empty() {
         "not installed".to_owned()
     } else {
@@ -266,7 +353,7 @@ fn check(what: &'static str, state: State, found: String, mend: &'static str) ->
         what,
         state,
         found,
-        mend: (state != State::Fine).then_some(mend),
+        mend,
     }
 }
 
@@ -286,5 +373,15 @@ mod tests {
         };
         assert!(lasts(&renewed(2), now) && lasts(&renewed(39), now));
         assert!(!lasts(&renewed(41), now) && !lasts(&LeaseSpec::default(), now));
+    }
+
+    #[test]
+    fn opaque_ports_are_those_of_the_configuration() {
+        let config = |values: &str| Some(BTreeMap::from([(VALUES.to_owned(), values.to_owned())]));
+        let state = |config: &Option<_>| opaque(Ok(config)).unwrap().0;
+        assert_eq!(state(&config("proxy: {opaquePorts: '25,4000-4001'}")), State::Fine);
+        assert_eq!(state(&config("proxy: {}")), State::Fine);
+        assert_eq!(state(&config("proxy: {opaquePorts: mysql}")), State::Partial);
+        assert_eq!(state(&None), State::Unknown);
     }
 }

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Map, Value};
-use trellis_resilience::{Cluster, Explanation, explain};
+use trellis_resilience::{
+    Cluster, Explanation, explain,
+    shown::{FIELD, VALUE, cut},
+};
 
 use crate::{live, out};
 
@@ -32,8 +35,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let name = service(&args.service)?;
-    let cluster = crate::wait_for(args.cluster.cluster())?;
     let client = args.from.as_deref().unwrap_or(&args.namespace);
+    // What acts on these calls stands in the two namespaces.
+    let namespaces = [args.namespace.clone(), client.to_owned()];
+    let live::Read { cluster, notes } = crate::wait_for(args.cluster.cluster(live::Scope::Only(namespaces.into())))?;
     let ports = match args.port {
         Some(port) => vec![port],
         None => ports(&cluster, &args.namespace, name)?,
@@ -41,12 +46,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let explained = ports
         .into_iter()
         .map(|port| explain(&cluster, &args.namespace, name, port, client));
-    let explained = explained.collect::<Result<Vec<_>, _>>()?;
+    let mut explained = explained.collect::<Result<Vec<_>, _>>()?;
+    for explanation in &mut explained {
+        explanation.notes.extend(notes.iter().cloned());
+        for note in &mut explanation.notes {
+            *note = cut(note, FIELD);
+        }
+    }
     if args.json {
         out::data(serde_json::to_string_pretty(&explained)?);
     } else {
         for explanation in &explained {
-            out::data(text(explanation)?.trim_end());
+            text(explanation)?.iter().for_each(out::line);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -73,24 +84,29 @@ fn ports(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<Vec<u
     Ok(ports)
 }
 
-fn text(explanation: &Explanation) -> anyhow::Result<String> {
+fn text(explanation: &Explanation) -> anyhow::Result<Vec<String>> {
     let mut lines = vec![format!(
         "Service {} port {}, called from namespace {} (Linkerd {})",
         explanation.service, explanation.port, explanation.from, explanation.linkerd
     )];
     if let Some(inert) = &explanation.inert {
-        lines.push(format!("  nothing acts: {} ({})", inert.message, inert.reason));
+        lines.push(format!(
+            "  nothing acts: {} ({})",
+            cut(&inert.message, 4 * VALUE),
+            inert.reason
+        ));
     }
     let whole = serde_json::to_value(explanation)?;
     for (block, title) in [("breaker", "breaker"), ("loadBias", "load bias")] {
         push(&mut lines, "  ", title, whole.get(block));
     }
     for rule in whole.get("rules").and_then(Value::as_array).into_iter().flatten() {
-        let matches: Vec<&str> = rule["matches"]
+        let matches: Vec<String> = rule["matches"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
+            .map(|text| cut(text, VALUE))
             .collect();
         let route = rule["route"]
             .as_str()
@@ -110,8 +126,13 @@ fn text(explanation: &Explanation) -> anyhow::Result<String> {
     if explanation.others_refused {
         lines.push("  every other request: 404".to_owned());
     }
-    lines.extend(explanation.notes.iter().map(|note| format!("  note: {note}")));
-    Ok(lines.join("\n"))
+    lines.extend(
+        explanation
+            .notes
+            .iter()
+            .map(|note| format!("  note: {}", cut(note, 4 * VALUE))),
+    );
+    Ok(lines)
 }
 
 /// Values that are times.
@@ -148,6 +169,7 @@ fn push(lines: &mut Vec<String>, indent: &str, title: &str, block: Option<&Value
         } else {
             ""
         };
+        let value = cut(&value.to_string(), VALUE);
         lines.push(format!("{indent}  {field}: {value}{unit}{origin}"));
     }
 }
@@ -210,7 +232,7 @@ mod tests {
         };
         let explained = trellis_resilience::explain(&cluster, "shop", "web", 80, "shop").unwrap();
         let shown = text(&explained).unwrap();
-        let marked: Vec<&str> = shown.lines().filter(|line| line.contains("no request")).collect();
+        let marked: Vec<_> = shown.iter().filter(|line| line.contains("no request")).collect();
         assert_eq!(
             marked,
             ["    no request: HTTPRoute shop/old is older, and for the same"]

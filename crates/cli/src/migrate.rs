@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use kube::ResourceExt as _;
+use trellis_bindings::linkerd::ServiceProfile;
 use trellis_resilience::migrate::service_profile;
 
 use crate::{live, out};
@@ -40,19 +40,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         json,
         cluster,
     } = &args.what;
-    let cluster = crate::wait_for(cluster.cluster())?;
-    let is = |profile: &&trellis_bindings::linkerd::ServiceProfile| {
-        profile.name_any() == *name && profile.namespace().as_deref() == Some(namespace)
-    };
-    let profile = cluster.profiles.iter().find(is);
+    let (profile, mesh, unread) = crate::wait_for(async {
+        let (client, mesh, notes) = cluster.mesh().await?;
+        Ok((
+            live::one::<ServiceProfile>(&client, namespace, name).await?,
+            mesh,
+            notes,
+        ))
+    })?;
     let profile = profile.with_context(|| format!("there is no ServiceProfile {name} in namespace {namespace}"))?;
-    let migration = service_profile(profile, &cluster.mesh.cluster_domain)?;
+    let mut migration = service_profile(&profile, &mesh.cluster_domain)?;
+    migration.notes.extend(unread);
     if *json {
         out::data(serde_json::to_string_pretty(&migration)?);
         return Ok(ExitCode::SUCCESS);
     }
     for note in &migration.notes {
-        out::say(note);
+        out::note(note);
     }
     for policy in &migration.policies {
         out::data("---");

@@ -39,7 +39,39 @@ pub(crate) fn say(line: impl std::fmt::Display) {
     let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
+/// One line of data in which texts of others stand: control characters are shown, not sent to the terminal.
+pub(crate) fn line(line: impl std::fmt::Display) {
+    data(shown(&line.to_string()));
+}
+
+/// One line of talk in which texts of others stand.
+pub(crate) fn note(line: impl std::fmt::Display) {
+    say(shown(&line.to_string()));
+}
+
+fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// One line of data.
 pub(crate) fn data(line: impl std::fmt::Display) {
     let _ = writeln!(anstream::stdout().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(shown("a\u{1b}[2Jb\nü"), "a\\u{1b}[2Jb\\nü");
+    }
 }

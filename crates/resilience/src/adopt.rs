@@ -19,6 +19,7 @@ use crate::{
     annotations::{self, Place},
     effect::{Bad, Breaker, LoadBias, Protocol, Retry, Stored, Timeouts},
     owner,
+    shown::{FIELD, cut},
 };
 
 pub(crate) mod sections;
@@ -69,8 +70,9 @@ pub fn adopt(meta: &ObjectMeta, place: Place, linkerd: &LinkerdVersion) -> Adopt
             Ok(written) => {
                 for key in present {
                     let ours = written.get(key).cloned();
-                    let theirs = stored.get(key).cloned().unwrap_or_default();
-                    if ours.as_ref() != Some(&theirs) {
+                    let theirs = stored.get(key).map_or("", String::as_str);
+                    if ours.as_deref() != Some(theirs) {
+                        let theirs = cut(theirs, FIELD);
                         adoption.respelt.insert(key.into(), (theirs, ours));
                     }
                 }

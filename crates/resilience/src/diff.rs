@@ -7,7 +7,13 @@ use kube::{Resource as _, ResourceExt as _};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{Cluster, Explanation, adopt::sections::union, explain, owner, route::Route};
+use crate::{
+    Cluster, Explanation,
+    adopt::sections::union,
+    explain, owner,
+    route::Route,
+    shown::{FIELD, cut},
+};
 
 /// What differs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -32,7 +38,7 @@ pub struct ObjectChange {
     pub fields: Changes,
 }
 
-/// Values by name, before and after; absent where there is none.
+/// Values by name, before and after; absent where there is none, and cut beyond [`FIELD`].
 pub type Changes = BTreeMap<String, (Option<String>, Option<String>)>;
 
 /// How an object differs.
@@ -103,6 +109,10 @@ fn changed(was: &BTreeMap<String, String>, is: &BTreeMap<String, String>) -> Cha
     keys.into_iter()
         .map(|key| (key.clone(), (was.get(key).cloned(), is.get(key).cloned())))
         .filter(|(_, (was, is))| was != is)
+        .map(|(key, (was, is))| {
+            let bounded = |value: Option<String>| value.map(|value| cut(&value, FIELD));
+            (key, (bounded(was), bounded(is)))
+        })
         .collect()
 }
 

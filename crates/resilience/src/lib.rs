@@ -30,6 +30,7 @@ pub mod ratelimit;
 pub mod reason;
 pub mod route;
 mod served;
+pub mod shown;
 pub mod siblings;
 pub mod target;
 mod text;

@@ -9,7 +9,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::Cluster;
+use crate::{
+    Cluster,
+    shown::{FIELD, cut},
+};
 
 mod annotations;
 mod policies;
@@ -87,6 +90,8 @@ pub enum Rule {
     PostRetries,
     /// Tries do not fit into the whole.
     RetryTimeout,
+    /// A part of the cluster could not be read.
+    NotLookedAt,
 }
 
 /// One thing to look at.
@@ -111,7 +116,7 @@ impl Finding {
             severity,
             rule,
             object: object.into(),
-            message: message.into(),
+            message: cut(&message.into(), FIELD),
             hint: None,
         }
     }

@@ -14,7 +14,12 @@ use trellis_api::{ResiliencePolicy, ResiliencePolicySpec};
 use trellis_bindings::linkerd::ServiceProfile;
 use trellis_core::Refusal;
 
-use crate::{Reason, adopt::sections::spelt, shortened};
+use crate::{
+    Reason,
+    adopt::sections::spelt,
+    shortened,
+    shown::{VALUE, cut},
+};
 
 mod condition;
 mod go_duration;
@@ -23,6 +28,9 @@ pub(crate) use go_duration::milliseconds as go_milliseconds;
 
 /// Most entries and most matches of a policy.
 const MOST: usize = 8;
+
+/// Most notes about two routes that may fit the same request: there is one for each pair.
+const PAIRS: usize = 20;
 
 /// Policies in place of a profile.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,27 +61,47 @@ pub fn service_profile(profile: &ServiceProfile, cluster_domain: &str) -> Result
     };
     let mut notes = Vec::new();
     let mut groups: Vec<(Settings, Vec<Value>)> = Vec::new();
-    let mut earlier: Vec<(String, Settings, Vec<Value>)> = Vec::new();
+    // Absent matches may fit anything.
+    let mut earlier: Vec<(String, Settings, Option<Vec<Value>>)> = Vec::new();
+    let mut pairs = 0;
     for (index, route) in profile.spec.routes.iter().flatten().enumerate() {
         let called = route["name"]
             .as_str()
             .map_or_else(|| format!("number {index}"), str::to_owned);
+        let called = cut(&called, VALUE);
         let settings = settings(route, &called, &mut notes);
-        let found = condition::matches(&route["condition"]);
+        let found = condition::matches(&route["condition"]).and_then(|matches| {
+            let none = "its condition names no request";
+            if matches.is_empty() {
+                Err(none.to_owned())
+            } else {
+                Ok(matches)
+            }
+        });
         if let Ok(matches) = &found {
             // Of a profile's routes the first that fits counts; of an HTTPRoute's the most specific.
-            let before = earlier
-                .iter()
-                .filter(|(_, other, theirs)| *other != settings && condition::meet(theirs, matches));
-            notes.extend(before.map(|(name, ..)| {
-                format!(
-                    "route {name} comes before route {called} in the profile and has what fits both; of a policy's routes \
-                     the more specific one has it: check what fits both, or give it a route of its own"
-                )
-            }));
-            earlier.push((called.clone(), settings.clone(), matches.clone()));
+            let before = earlier.iter().filter(|(_, other, theirs)| {
+                let fits = theirs.as_ref().is_none_or(|theirs| condition::meet(theirs, matches));
+                *other != settings && fits
+            });
+            for (name, ..) in before {
+                pairs += 1;
+                if pairs <= PAIRS {
+                    notes.push(format!(
+                        "route {name} comes before route {called} in the profile and has what fits both; of a policy's \
+                         routes the more specific one has it: check what fits both, or give it a route of its own"
+                    ));
+                }
+            }
         }
+        earlier.push((called.clone(), settings.clone(), found.as_ref().ok().cloned()));
         if settings.codes.is_none() && settings.timeout.is_none() {
+            if let Err(why) = found {
+                notes.push(format!(
+                    "route {called}: {}; it sets nothing, and may have what a later route is for",
+                    cut(&why, VALUE)
+                ));
+            }
             continue;
         }
         match found {
@@ -91,11 +119,33 @@ pub fn service_profile(profile: &ServiceProfile, cluster_domain: &str) -> Result
                     entries.push(json!({"name": entry, "http": {"matches": matches}}));
                 }
             }
-            Err(why) => notes.push(format!("route {called}: {why}; write a policy for it by hand")),
+            Err(why) => notes.push(format!(
+                "route {called}: {}; write a policy for it by hand",
+                cut(&why, VALUE)
+            )),
         }
+    }
+    if pairs > PAIRS {
+        notes.push(format!("and {} more routes that come before others", pairs - PAIRS));
     }
     more_notes(profile, &mut notes);
 
+    let policies = policies(profile, name, namespace, &groups)?;
+    if !policies.is_empty() {
+        notes.push(format!(
+            "the policies act once ServiceProfile {full} is deleted; until then they say ServiceProfileShadowed"
+        ));
+    }
+    Ok(Migration { policies, notes })
+}
+
+/// The policies for this Service: one for each settings, more where their entries are too many.
+fn policies(
+    profile: &ServiceProfile,
+    name: &str,
+    namespace: &str,
+    groups: &[(Settings, Vec<Value>)],
+) -> Result<Vec<ResiliencePolicy>, Refusal> {
     let own = profile.namespace().unwrap_or_default();
     let chunks = groups
         .iter()
@@ -123,12 +173,7 @@ pub fn service_profile(profile: &ServiceProfile, cluster_domain: &str) -> Result
         policy.meta_mut().namespace = profile.namespace();
         policies.push(policy);
     }
-    if !policies.is_empty() {
-        notes.push(format!(
-            "the policies act once ServiceProfile {full} is deleted; until then they say ServiceProfileShadowed"
-        ));
-    }
-    Ok(Migration { policies, notes })
+    Ok(policies)
 }
 
 fn settings(route: &Value, called: &str, notes: &mut Vec<String>) -> Settings {
@@ -137,7 +182,10 @@ fn settings(route: &Value, called: &str, notes: &mut Vec<String>) -> Settings {
         .and_then(|text| match go_duration::milliseconds(text) {
             Some(milliseconds) if (1..=trellis_api::MAX_DURATION_MS).contains(&milliseconds) => Some(milliseconds),
             _ => {
-                notes.push(format!("route {called}: timeout {text} has no counterpart"));
+                notes.push(format!(
+                    "route {called}: timeout {} has no counterpart",
+                    cut(text, VALUE)
+                ));
                 None
             }
         });

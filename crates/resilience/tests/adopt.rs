@@ -238,6 +238,39 @@ fn the_order_of_a_profile_is_told_where_it_matters() {
 }
 
 #[test]
+fn a_route_that_nobody_can_read_may_fit_anything() {
+    for unreadable in [json!({"method": "PURGE"}), json!({"any": []}), json!(null)] {
+        let routes = json!([
+            {"name": "odd", "condition": unreadable},
+            {"name": "cart", "condition": {"pathRegex": "/cart"}, "isRetryable": true},
+        ]);
+        let found = service_profile(&profile("shop", &json!({"routes": routes})), "cluster.local").unwrap();
+        for words in [
+            "route odd: its condition|route odd: it has no condition|route odd: its method",
+            "route odd comes before route cart",
+        ] {
+            let told = |note: &String| words.split('|').any(|words| note.contains(words));
+            assert!(found.notes.iter().any(told), "{words}: {:?}", found.notes);
+        }
+    }
+}
+
+#[test]
+fn notes_about_pairs_are_bounded() {
+    let routes: Vec<Value> = (1..=10)
+        .map(|n| json!({"name": n.to_string(), "condition": {"pathRegex": ".*"}, "timeout": format!("{n}s")}))
+        .collect();
+    let found = service_profile(&profile("shop", &json!({"routes": routes})), "cluster.local").unwrap();
+    let told = found.notes.iter().filter(|note| note.contains("has what fits both"));
+    assert_eq!(told.count(), 20);
+    assert!(
+        found.notes.iter().any(|note| note.starts_with("and 25 more")),
+        "{:?}",
+        found.notes
+    );
+}
+
+#[test]
 fn a_profile_of_something_else_is_refused() {
     let refusal = service_profile(&profile("shop", &json!({})), "corp.example").unwrap_err();
     assert!(refusal.message.contains("corp.example"));

@@ -82,6 +82,10 @@ fn service(version: &str, annotations: &Value) -> Vec<Finding> {
 #[case::window(json!({"balancer.linkerd.io/failure-accrual": "unified", "balancer.alpha.linkerd.io/failure-accrual-success-rate-window": "5ms"}), Rule::RejectedByProxy, "every request fails")]
 #[case::many(json!({"retry.linkerd.io/limit": "9", "retry.linkerd.io/http": "503"}), Rule::RetryAmplification, "1000 calls of one")]
 #[case::post(json!({"retry.linkerd.io/http": "503"}), Rule::PostRetries, "POST")]
+#[case::post_slow(json!({"retry.linkerd.io/timeout": "1s"}), Rule::PostRetries, "longer than its timeout")]
+#[case::honor(json!({"balancer.linkerd.io/failure-accrual": "unified", "balancer.alpha.linkerd.io/failure-accrual-honor-retry-after": "yes"}), Rule::InvalidAnnotation, "takes it for false")]
+#[case::penalize(json!({"balancer.alpha.linkerd.io/penalize-failures": "yes"}), Rule::InvalidAnnotation, "be true or false")]
+#[case::long(json!({"retry.linkerd.io/http": "x".repeat(5000)}), Rule::InvalidAnnotation, "… (5000 characters)")]
 #[case::useless_try(json!({"retry.linkerd.io/http": "503", "retry.linkerd.io/timeout": "2s", "timeout.linkerd.io/request": "2s"}), Rule::RetryTimeout, "nothing is ever retried")]
 #[case::long_tries(json!({"retry.linkerd.io/http": "503", "retry.linkerd.io/timeout": "2s", "timeout.linkerd.io/request": "3s"}), Rule::RetryTimeout, "2 tries of 2000ms")]
 fn a_services_annotations_are_judged(#[case] annotations: Value, #[case] rule: Rule, #[case] words: &str) {
@@ -137,6 +141,18 @@ fn a_route_is_judged(
             .any(|finding| finding.rule == expected && finding.object == format!("{kind} shop/r")),
         "{found:#?}"
     );
+}
+
+#[test]
+fn retries_of_other_namespaces_are_judged() {
+    let parent = json!({"group": "", "kind": "Service", "name": "web", "namespace": "shop"});
+    let retries = json!({"retry.linkerd.io/limit": "9", "retry.linkerd.io/http": "5xx"});
+    let mut consumer = route("HTTPRoute", &retries, &json!({}), &parent);
+    consumer["metadata"]["namespace"] = json!("desk");
+    let found = lint(&cluster("2.20", &json!({}), &[consumer], &Value::Null));
+    let said: Vec<_> = found.iter().map(|it| (it.rule, it.object.as_str())).collect();
+    let at = "HTTPRoute desk/r";
+    assert_eq!(said, [(Rule::RetryAmplification, at), (Rule::PostRetries, at)]);
 }
 
 #[test]

@@ -35,7 +35,9 @@ pub(super) fn section(
 fn bad_text(bad: &Bad) -> String {
     format!(
         "{}: {:?} must {}, and Linkerd drops it with its block",
-        bad.key, bad.value, bad.must
+        bad.key,
+        crate::shown::cut(&bad.value, crate::shown::VALUE),
+        bad.must
     )
 }
 

@@ -10,10 +10,11 @@ use super::{
 use crate::{
     Cluster,
     annotations::{
-        BIAS_MAX_RETRY_AFTER, BIAS_PENALTY, BREAKER, FAILURE_ACCRUAL, LOAD_BIAS, PENALIZE_FAILURES, Place, RETRY,
-        RETRY_GRPC, RETRY_HTTP, RETRY_LIMIT, TIMEOUTS,
+        BIAS_MAX_RETRY_AFTER, BIAS_PENALTY, BREAKER, FAILURE_ACCRUAL, HONOR_RETRY_AFTER, LOAD_BIAS, PENALIZE_FAILURES,
+        Place, RETRY, RETRY_GRPC, RETRY_HTTP, RETRY_LIMIT, TIMEOUTS,
     },
-    effect::{Bad, Breaker, LoadBias, Protocol, Retry, Stored, Timeouts},
+    effect::{Bad, Breaker, LoadBias, Protocol, Retry, Stored, Timeouts, truth},
+    shown::{VALUE, cut},
     target,
 };
 
@@ -131,6 +132,16 @@ fn one(cluster: &Cluster, object: &str, meta: &ObjectMeta, place: Place, finding
         say(Error, Rule::InvalidAnnotation, invalid(&bad, place));
     }
     let balanced = matches!(place, Place::Service | Place::EgressNetwork);
+    if let Some(text) = stored.get(HONOR_RETRY_AFTER)
+        && balanced
+        && truth(text).is_none()
+    {
+        let message = format!(
+            "{HONOR_RETRY_AFTER}: {:?} must be true or false; Linkerd takes it for false",
+            cut(text, VALUE)
+        );
+        say(Error, Rule::InvalidAnnotation, message);
+    }
     if balanced {
         let breaker = Breaker::read(stored, &cluster.mesh.version).unwrap_or_default();
         let bias = LoadBias::read(stored, &cluster.mesh.version).unwrap_or_default();
@@ -138,7 +149,12 @@ fn one(cluster: &Cluster, object: &str, meta: &ObjectMeta, place: Place, finding
             .and_then(|breaker| breaker.refused_by_proxies(stored))
             .or_else(|| bias.and_then(|bias| bias.refused_by_proxies(stored)));
         if let Some(bad) = refused {
-            let message = format!("every request fails: {}: {:?} must {}", bad.key, bad.value, bad.must);
+            let message = format!(
+                "every request fails: {}: {:?} must {}",
+                bad.key,
+                cut(&bad.value, VALUE),
+                bad.must
+            );
             say(Error, Rule::RejectedByProxy, message);
         }
     }
@@ -194,7 +210,12 @@ fn invalid(bad: &Bad, place: Place) -> String {
         Place::HttpRoute | Place::GrpcRoute => "the whole route",
         Place::Service | Place::EgressNetwork => "it and the others of its block",
     };
-    format!("{}: {:?} must {}; Linkerd drops {lost}", bad.key, bad.value, bad.must)
+    format!(
+        "{}: {:?} must {}; Linkerd drops {lost}",
+        bad.key,
+        cut(&bad.value, VALUE),
+        bad.must
+    )
 }
 
 /// Keys that depend on another one that is not there.

@@ -9,7 +9,7 @@ use super::{
     Finding, Rule,
     Severity::{Hint, Warning},
 };
-use crate::{Cluster, effect::Protocol, explain, explain::Rule as Effective};
+use crate::{Cluster, effect::Protocol, explain, explain::Rule as Effective, route::Route};
 
 /// From this many tries of one call on, a chain of services multiplies a failure beyond use.
 const MANY: u32 = 5;
@@ -19,18 +19,18 @@ pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
         let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
         let object = format!("Service {namespace}/{name}");
         let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-        let ports: BTreeSet<u16> = ports.filter_map(|port| u16::try_from(port.port).ok()).collect();
-        let mut said = BTreeSet::new();
-        for port in ports {
-            let Ok(explained) = explain(cluster, &namespace, &name, port, &namespace) else {
-                continue;
-            };
-            for rule in &explained.rules {
-                for finding in of_rule(rule, explained.protocol, &object) {
-                    if said.insert((finding.rule, finding.message.clone())) {
-                        findings.push(finding);
-                    }
-                }
+        for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
+            let attached = cluster.routes().filter(|route| route.attached(&namespace, &name, port));
+            let clients: BTreeSet<String> = attached.map(Route::namespace).chain([namespace.clone()]).collect();
+            for client in clients {
+                let Ok(explained) = explain(cluster, &namespace, &name, port, &client) else {
+                    continue;
+                };
+                // Of clients elsewhere only their own routes are news.
+                let news = explained.rules.iter().filter(|rule| {
+                    client == namespace || rule.route.as_ref().is_some_and(|route| route.namespace == client)
+                });
+                findings.extend(news.flat_map(|rule| of_rule(rule, explained.protocol, &object)));
             }
         }
     }
@@ -52,8 +52,15 @@ fn of_rule(rule: &Effective, protocol: Protocol, object: &str) -> Vec<Finding> {
             Finding::new(Warning, Rule::RetryAmplification, &place, message).hint("retry in one place of a chain"),
         );
     }
-    if protocol == Protocol::Http && !retry.statuses.is_empty() && rule.matches.iter().any(|text| repeats(text)) {
-        let message = "requests with POST and PATCH are retried, too".to_owned();
+    // Without statuses a try that takes too long is still repeated.
+    let again = !retry.statuses.is_empty() || retry.timeout.is_some();
+    if protocol == Protocol::Http && again && rule.matches.iter().any(|text| repeats(text)) {
+        let when = if retry.statuses.is_empty() {
+            " when a try takes longer than its timeout"
+        } else {
+            ""
+        };
+        let message = format!("requests with POST and PATCH are retried, too{when}");
         found.push(
             Finding::new(Hint, Rule::PostRetries, &place, message)
                 .hint("list routes with the methods that can be repeated, if the service does not tell repeats apart"),
