@@ -95,6 +95,12 @@ fn text(explanation: &Explanation) -> anyhow::Result<Vec<String>> {
             cut(&inert.message, 4 * VALUE),
             inert.reason
         ));
+        lines.extend(
+            inert
+                .hint
+                .iter()
+                .map(|hint| format!("  hint: {}", cut(hint, 4 * VALUE))),
+        );
     }
     let whole = serde_json::to_value(explanation)?;
     for (block, title) in [("breaker", "breaker"), ("loadBias", "load bias")] {

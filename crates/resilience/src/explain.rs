@@ -18,6 +18,7 @@ use crate::{
     effect::{Bad, Breaker, LoadBias, Protocol},
     route::{RouteName, Unconvertible},
     served::{self, Served},
+    shown::{VALUE, cut},
     target,
 };
 
@@ -194,6 +195,8 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
 fn dropped(bad: &Bad) -> String {
     format!(
         "annotation {}: {:?} must {}; Linkerd drops it and the others of its block",
-        bad.key, bad.value, bad.must
+        bad.key,
+        cut(&bad.value, VALUE),
+        bad.must
     )
 }
