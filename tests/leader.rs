@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  load (policies change all the time) ─▶ replicas a b c ─▶ proxies ─▶ API server ─▶ audit log ─▶ verdict
-//!  disturbances: SIGKILL, SIGSTOP/SIGCONT, cut, silence ──┘
+//!  disturbances: SIGKILL, SIGSTOP/SIGCONT, cut, silence, ──┘
+//!  wall clocks that are an hour off and jump
 //! ```
 //!
 //! The verdict comes from the audit log alone: who wrote (each replica has an account of its own) and who held the Lease
@@ -12,6 +13,8 @@
 
 #[path = "leader/chance.rs"]
 mod chance;
+#[path = "leader/clock.rs"]
+mod clock;
 #[path = "leader/load.rs"]
 mod load;
 #[path = "leader/replicas.rs"]
@@ -113,6 +116,8 @@ async fn disturb(replicas: &mut Replicas, disturbance: Disturbance, chance: &mut
 /// What the audit log says about the Lease of these replicas.
 struct Verdict {
     gaps: Vec<SignedDuration>,
+    /// How far the holders' clocks were from the API server's, at most.
+    off: SignedDuration,
     writes: usize,
     writers: usize,
 }
@@ -147,7 +152,10 @@ async fn judge(replicas: &Replicas, since: Mark) -> Verdict {
     let mut writers: Vec<&str> = work.iter().filter_map(|event| event.identity()).collect();
     writers.sort_unstable();
     writers.dedup();
+    let claims = history.claims().iter();
+    let off = claims.filter_map(|claim| Some(claim.renewed?.duration_since(claim.received).abs()));
     Verdict {
+        off: off.max().unwrap_or_default(),
         gaps: takeovers.iter().map(trellis_testkit::audit::Takeover::gap).collect(),
         writes: work.len(),
         writers: writers.len(),
@@ -176,7 +184,7 @@ async fn p10_only_the_holder_writes_whatever_happens_to_the_replicas() {
     let plane = PLANE.get().await.unwrap();
     let since = plane.audit().mark().unwrap();
     let isolated = plane.isolated("leader").await.unwrap();
-    let mut replicas = Replicas::start(&isolated, 2, 2).await;
+    let mut replicas = Replicas::out_of_step(&isolated, 2, 2, chance.fork()).await;
     let load = Load::start(&isolated, chance.fork()).await;
     // Each kind once, in an order by chance; then any.
     let mut left: Vec<Disturbance> = Vec::new();
@@ -196,11 +204,17 @@ async fn p10_only_the_holder_writes_whatever_happens_to_the_replicas() {
     let changes = load.settle().await;
     let verdict = judge(&replicas, since).await;
     assert!(verdict.writers > 1, "one replica did everything");
+    assert!(
+        verdict.off > SignedDuration::from_mins(1),
+        "the clocks were right: {:?}",
+        verdict.off
+    );
     println!(
-        "P10: {cases} disturbances of 2 to {} replicas, {changes} changes by users, {} writes by {} replicas, none by a non-holder; 2 s Lease, {}",
+        "P10: {cases} disturbances of 2 to {} replicas, {changes} changes by users, {} writes by {} replicas, none by a non-holder; 2 s Lease, clocks up to {:#} off, {}",
         replicas.count(),
         verdict.writes,
         verdict.writers,
+        verdict.off,
         distribution(&verdict.gaps)
     );
 }

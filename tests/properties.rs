@@ -18,6 +18,8 @@ mod attention;
 mod audited;
 #[path = "properties/chronicle.rs"]
 mod chronicle;
+#[path = "properties/doorman.rs"]
+mod doorman;
 #[path = "properties/explained.rs"]
 mod explained;
 #[path = "properties/grammar.rs"]
@@ -123,6 +125,9 @@ async fn holds(property: Property) {
         let (plane, _) = served().await;
         let cases = lifecycle::cases(&Property::ALL);
         let places = places(plane, "", &cases).await;
+        let guarded = |(case, _): &(&Case, _)| matches!(case.plot, Plot::Routed(_)) && case.number.is_multiple_of(2);
+        let guarded = cases.iter().zip(&places).filter(guarded).flat_map(|(_, places)| places);
+        doorman::stand(plane, &guarded.map(Isolated::name).collect::<Vec<_>>()).await;
         lifecycle::run(plane, cases, places, pending(), ready(())).await
     });
     let of: Vec<&Ran> = stories

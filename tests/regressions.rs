@@ -62,7 +62,7 @@ async fn a_the_keys_are_those_that_linkerd_reads() {
         service.annotations()
     );
     assert!(!service.annotations().contains_key("retry.linkerd.io/http-status-codes"));
-    let found = effective(&service, &[], LINKERD_RELEASE, 80);
+    let found = effective(&service, &[], *LINKERD_RELEASE, 80);
     assert_eq!(
         found.breaker.map(|breaker| (breaker.mode, breaker.max_failures)),
         Some((Mode::Consecutive, 5))
@@ -198,7 +198,7 @@ async fn f_two_policies_share_a_service() {
         .unwrap();
     site.until("breaker", "Applied").await;
     site.until("retry", "Applied").await;
-    let found = effective(&site.service("web").await, &[], LINKERD_RELEASE, 80);
+    let found = effective(&site.service("web").await, &[], *LINKERD_RELEASE, 80);
     assert!(found.breaker.is_some() && found.retry.is_some(), "{found:?}");
     // A third one that wants something else for the same key is told so, by name, and changes nothing.
     site.namespace
@@ -217,7 +217,7 @@ async fn f_two_policies_share_a_service() {
     site.namespace.delete::<ResiliencePolicy>("breaker").await.unwrap();
     site.namespace.gone::<ResiliencePolicy>("breaker").await;
     site.until("late", "Applied").await;
-    let found = effective(&site.service("web").await, &[], LINKERD_RELEASE, 80);
+    let found = effective(&site.service("web").await, &[], *LINKERD_RELEASE, 80);
     assert_eq!(found.breaker.map(|breaker| breaker.max_failures), Some(6));
     assert_eq!(found.retry.map(|retry| retry.limit), Some(3));
 }

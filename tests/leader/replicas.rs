@@ -15,6 +15,8 @@ use trellis_testkit::{
     plane::{Credentials, Isolated, Plane},
 };
 
+use crate::{chance::Chance, clock::Clocks};
+
 /// One replica and its way to the API server.
 pub(crate) struct Replica {
     pub(crate) operator: Operator,
@@ -31,11 +33,22 @@ pub(crate) struct Replicas {
     seconds: u64,
     members: Vec<Replica>,
     started: usize,
+    /// Each with a wall clock of its own, if any is wrong.
+    clocks: Option<(Clocks, Chance)>,
 }
 
 impl Replicas {
     /// So many replicas for this namespace; a claim lasts so many seconds.
     pub(crate) async fn start(isolated: &Isolated, count: usize, seconds: u64) -> Self {
+        Self::with(isolated, count, seconds, None).await
+    }
+
+    /// The same, each with a wall clock that is off and jumps.
+    pub(crate) async fn out_of_step(isolated: &Isolated, count: usize, seconds: u64, chance: Chance) -> Self {
+        Self::with(isolated, count, seconds, Some((Clocks::build(), chance))).await
+    }
+
+    async fn with(isolated: &Isolated, count: usize, seconds: u64, clocks: Option<(Clocks, Chance)>) -> Self {
         let plane = isolated.plane().clone();
         let mut all = Self {
             client: isolated.client().clone(),
@@ -44,6 +57,7 @@ impl Replicas {
             seconds,
             members: Vec::new(),
             started: 0,
+            clocks,
         };
         for _ in 0..count {
             let replica = all.another().await;
@@ -143,9 +157,12 @@ impl Replicas {
         let script = Script::new();
         let account = self.account(&identity).await;
         let proxy = self.plane.proxy(&account, &script).await.unwrap();
-        let launch = trellis_tests::launch(proxy.kubeconfig(), &identity, &[&self.namespace])
+        let mut launch = trellis_tests::launch(proxy.kubeconfig(), &identity, &[&self.namespace])
             .lease(trellis_tests::NAMESPACE, &self.namespace)
             .lease_duration(&format!("{}s", self.seconds));
+        if let Some((clocks, chance)) = &mut self.clocks {
+            launch = clocks.on(launch, chance);
+        }
         Replica {
             operator: launch.start().await.unwrap(),
             identity,

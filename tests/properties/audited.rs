@@ -7,6 +7,7 @@ use trellis_testkit::{Verb, audit::Event};
 
 use crate::{
     asked::{GRPC, KEYS},
+    doorman,
     routed::laws::OWNER,
     verdict::manager,
 };
@@ -42,8 +43,13 @@ pub(crate) fn lawful(namespace: &str, events: &[Event]) -> Result<(), String> {
             "events" => matches!(info.verb, Verb::Create | Verb::Patch),
             _ => false,
         };
+        // What Linkerd's webhook refuses may not even be tried.
+        let denied = event
+            .response_status
+            .as_ref()
+            .is_some_and(|status| status.message.contains(doorman::NAME));
         // A namespace that goes takes no new Events.
-        if !allowed || (event.code() == 403 && info.resource != "events") {
+        if !allowed || denied || (event.code() == 403 && info.resource != "events") {
             return Err(format!("unlawful: {event}"));
         }
         let route = ["httproutes", "grpcroutes"].contains(&info.resource.as_str());

@@ -90,7 +90,7 @@ impl Question<'_> {
         command
             .args(["explain", &format!("service/{}", self.service)])
             .args(["-n", self.namespace, "--from", self.client, "--json"])
-            .args(["--linkerd-version", trellis_tests::LINKERD])
+            .args(["--linkerd-version", trellis_tests::LINKERD.as_str()])
             .env("KUBECONFIG", kubeconfig);
         let output = command.output().await.unwrap();
         let fail = |what: &str| {

@@ -32,6 +32,7 @@ use self::{
 };
 use crate::{
     chronicle::{Chronicle, Now, route},
+    doorman::refused,
     property::{Case, Property},
     stand_in::{Says, StandIn},
     steps::SECTIONS,
@@ -253,11 +254,13 @@ impl<'a> Cell<'a> {
             "spec": { "parentRefs": [parent], "rules": [rule] },
         });
         self.check_ledger(&self.chronicle.now(&self.namespaces[0]).routes);
-        let written = self
-            .api(0, kind)
-            .patch(name, &PatchParams::apply(AUTHOR).force(), &Patch::Apply(manifest))
-            .await
-            .unwrap();
+        let by = PatchParams::apply(AUTHOR).force();
+        let written = match self.api(0, kind).patch(name, &by, &Patch::Apply(manifest)).await {
+            Ok(written) => written,
+            // The user is told, and nothing changes.
+            Err(error) if refused(&error) => return,
+            Err(error) => panic!("{name}: {error}"),
+        };
         let key = format!("{kind} {name}");
         self.ledger.insert(key.clone(), theirs(&written.metadata));
         self.shown(0, &key, &written).await;
@@ -327,6 +330,7 @@ impl<'a> Cell<'a> {
         {
             Ok(written) => self.shown(*place, full, &written).await,
             Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) if refused(&error) => {}
             Err(error) => panic!("{full}: {error}"),
         }
     }

@@ -65,7 +65,7 @@ pub(crate) fn profiles(stored: &[ServiceProfile]) -> Vec<Profile<'_>> {
 /// Why Linkerd would not act for this policy on this Service, by the model.
 fn inert(policy: &ResiliencePolicy, service: &Service, stored: &[ServiceProfile]) -> Option<String> {
     let profiles = profiles(stored);
-    let at = |port: i32| effective(service, &profiles, LINKERD_RELEASE, port).inert;
+    let at = |port: i32| effective(service, &profiles, *LINKERD_RELEASE, port).inert;
     let wanted = policy
         .spec
         .target_ref
@@ -90,7 +90,7 @@ fn ports(service: &Service) -> Vec<i32> {
 fn differs(asked: &Asked, service: &Service, theirs: &BTreeSet<String>) -> Option<String> {
     let acting = ports(service)
         .into_iter()
-        .map(|port| effective(service, &[], LINKERD_RELEASE, port));
+        .map(|port| effective(service, &[], *LINKERD_RELEASE, port));
     acting
         .filter(|found| found.inert.is_none())
         .find_map(|found| asked.differs(&found, theirs))
@@ -302,7 +302,7 @@ pub(crate) fn judge(
     if let Some(elsewhere) = elsewhere {
         return fail(format!("{elsewhere} still carries it"));
     }
-    if !ready.message.contains(trellis_tests::LINKERD) {
+    if !ready.message.contains(trellis_tests::LINKERD.as_str()) {
         return fail("the version of Linkerd is not told".to_owned());
     }
     Ok(())

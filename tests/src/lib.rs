@@ -7,7 +7,7 @@
 //!
 //! Invariant: the operator of a story never has more permissions than those that the chart ships.
 
-use std::path::Path;
+use std::{env, path::Path, sync::LazyLock};
 
 use serde_json::{Value, json};
 use trellis_operator::{Controller, rbac};
@@ -23,10 +23,19 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 pub const NAMESPACE: &str = "trellis-system";
 /// As whom it runs.
 pub const ACCOUNT: &str = "trellis";
-/// The Linkerd that [`launch`] tells the operator about.
-pub const LINKERD: &str = "2.18";
+/// The Linkerd that [`launch`] tells the operator about, as `TRELLIS_LINKERD` names it; 2.18 by default.
+pub static LINKERD: LazyLock<String> = LazyLock::new(|| env::var("TRELLIS_LINKERD").unwrap_or_else(|_| "2.18".into()));
 /// [`LINKERD`] as the independent model names it.
-pub const LINKERD_RELEASE: (u32, u32) = (2, 18);
+#[expect(clippy::panic, reason = "nothing may run on another Linkerd than was asked for")]
+pub static LINKERD_RELEASE: LazyLock<(u32, u32)> = LazyLock::new(|| {
+    let numbers = LINKERD
+        .split_once('.')
+        .map(|(major, minor)| (major.parse(), minor.parse()));
+    match numbers {
+        Some((Ok(major), Ok(minor))) => (major, minor),
+        _ => panic!("TRELLIS_LINKERD is a release such as 2.20, not {}", *LINKERD),
+    }
+});
 
 /// A plane, shared by the tests of one binary, with every CRD, `ServiceProfile`, and the operator's account with
 /// exactly the generated permissions in every namespace.
@@ -77,7 +86,7 @@ pub async fn account(plane: &Plane) -> Result<Credentials, Error> {
 pub fn launch(kubeconfig: &Path, identity: &str, namespaces: &[&str]) -> Launch {
     let launch = Launch::new(kubeconfig, identity)
         .lease(NAMESPACE, "trellis")
-        .linkerd_version(LINKERD);
+        .linkerd_version(&LINKERD);
     if namespaces.is_empty() {
         launch
     } else {

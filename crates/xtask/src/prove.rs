@@ -62,6 +62,15 @@ const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "resilience-newest",
+        claim: "the random lives of P1 to P9 and P11 to P13 hold on Linkerd 2.20 too, whose routes and breakers do more",
+        environment: &[LONG, ("TRELLIS_LINKERD", "2.20")],
+        steps: &[Step::Tests {
+            package: "trellis-tests",
+            targets: &["properties"],
+        }],
+    },
+    Target {
         name: "crash-sweep",
         claim: "a crash after any single write, then a restart, converges to the same end",
         environment: &[LONG],

@@ -52,7 +52,7 @@ impl<'a> View<'a> {
             namespaces,
             all,
             state: State {
-                version: LINKERD_RELEASE,
+                version: *LINKERD_RELEASE,
                 services: all.iter().flat_map(|now| now.services.values().cloned()).collect(),
                 routes: stored.map(|route| Route::read(&json!(route))).collect(),
                 profiles: all.iter().flat_map(|now| profiles(&now.profiles)).collect(),

@@ -71,6 +71,8 @@ pub struct ObjectRef {
 pub struct ResponseStatus {
     /// HTTP status code.
     pub code: u16,
+    /// Why, when the server refused.
+    pub message: String,
 }
 
 impl Event {

@@ -27,13 +27,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// When the claim ends unless it is renewed; `None` when nobody holds it.
+    /// When the claim ends unless it is renewed, by the API server's clock, since the holder's may be wrong: before it,
+    /// nobody else takes the Lease. `None` when nobody holds it.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
-        self.holder
-            .as_ref()
-            .and(self.renewed)
-            .and_then(|renewed| renewed.checked_add(self.duration).ok())
+        let received = self.holder.as_ref().map(|_| self.received)?;
+        received.checked_add(self.duration).ok()
     }
 }
 
@@ -325,7 +324,7 @@ mod tests {
         let fine = [write("a", 10.0), write("a", 12.8), write("b", 14.0), write("b", 15.0)];
         assert_eq!(breaches(&leases, &fine), []);
         assert_eq!(
-            breaches(&leases, &[write("a", 13.0)]),
+            breaches(&leases, &[write("a", 13.1)]),
             [("a".into(), Breach::Expired, Some("a".into()))]
         );
     }
@@ -373,7 +372,10 @@ mod tests {
     #[test]
     fn the_order_of_etcd_counts_and_failures_do_not() {
         let mut lost = lease("c", 11.0, 9);
-        lost.response_status = Some(super::super::event::ResponseStatus { code: 409 });
+        lost.response_status = Some(super::super::event::ResponseStatus {
+            code: 409,
+            ..Default::default()
+        });
         let leases = [lease("b", 14.0, 3), lost, lease("a", 10.0, 1), lease("a", 12.0, 2)];
         let history = LeaseHistory::of(&leases, "sys", "trellis");
         let holders: Vec<_> = history
