@@ -372,10 +372,7 @@ mod tests {
     #[test]
     fn the_order_of_etcd_counts_and_failures_do_not() {
         let mut lost = lease("c", 11.0, 9);
-        lost.response_status = Some(super::super::event::ResponseStatus {
-            code: 409,
-            ..Default::default()
-        });
+        lost.response_status.as_mut().unwrap().code = 409;
         let leases = [lease("b", 14.0, 3), lost, lease("a", 10.0, 1), lease("a", 12.0, 2)];
         let history = LeaseHistory::of(&leases, "sys", "trellis");
         let holders: Vec<_> = history
