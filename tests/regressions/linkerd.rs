@@ -7,6 +7,7 @@ use trellis_api::ResiliencePolicy;
 use trellis_testkit::{
     fixtures::{policy, service},
     operator::Launch,
+    plane::Isolated,
 };
 
 use crate::{PLANE, site::condition};
@@ -112,8 +113,22 @@ async fn the_version_of_linkerd_config_is_followed() {
         "what runs, runs on"
     );
     assert_eq!(gone.status.unwrap().linkerd_version, None);
+    goes_without_linkerd(&namespace).await;
+    until("web", "LinkerdNotFound", "there is no ConfigMap").await;
     namespace.delete::<ResiliencePolicy>("web").await.unwrap();
     namespace.gone::<ResiliencePolicy>("web").await;
     let service: Service = namespace.get("web").await.unwrap();
     assert!(service.annotations().is_empty(), "cleaning up needs no Linkerd");
+}
+
+/// Of a policy whose Linkerd is not known, what is switched off goes, and nothing new comes.
+async fn goes_without_linkerd(namespace: &Isolated) {
+    // To stop a storm of retries no Linkerd has to be known.
+    let off = json!({ "spec": { "retry": { "enabled": false }, "timeout": { "requestTimeout": "5s" } } });
+    namespace.merge::<ResiliencePolicy>("web", off).await.unwrap();
+    namespace
+        .until("web", "nothing is written any more", |service: &Service| {
+            service.annotations().is_empty()
+        })
+        .await;
 }

@@ -14,7 +14,7 @@ use trellis_bindings::{
 use trellis_testkit::plane::Isolated;
 
 use crate::{
-    site::{FOREIGN, NO, Site, not_ready, ours, owned, ready},
+    site::{FOREIGN, NO, Site, not_ready, ours, owned, ready, service},
     stand_in::{NAME, Says},
 };
 
@@ -105,41 +105,60 @@ async fn a_users_route_gets_our_annotations_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_on_a_route_follows_the_service() {
     let site = Site::new("follows", "2.18").await;
-    site.service("web").await;
-    site.namespace.apply(http_route("slow", "web")).await.unwrap();
+    follows(&site, &site.namespace).await;
+    site.finish().await;
+}
+
+/// The same for a route of a consumer, whose Service and its profile are in another namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_on_a_consumers_route_follows_the_service() {
+    let site = Site::new("follows-out", "2.18").await;
+    follows(&site, &site.other).await;
+    site.finish().await;
+}
+
+/// With the Service in the namespace `home`.
+async fn follows(site: &Site, home: &Isolated) {
+    let web = || service("web", json!({}), json!({}));
+    home.apply(web()).await.unwrap();
+    let mut route = http_route("slow", "web");
+    route["spec"]["parentRefs"][0]["namespace"] = home.name().into();
+    site.namespace.apply(route).await.unwrap();
     let spec = json!({ "targetRef": { "kind": "HTTPRoute", "name": "slow" }, "retry": {} });
     site.policy("slow", spec).await;
     site.until("slow", "Applied").await;
     let opaque = async |ports: Value| {
         let patch = json!({ "metadata": { "annotations": { "config.linkerd.io/opaque-ports": ports } } });
-        site.namespace.merge::<Service>("web", patch).await.unwrap();
+        home.merge::<Service>("web", patch).await.unwrap();
     };
     opaque(json!("80")).await;
     not_ready(&site.until("slow", "Opaque").await, "Opaque");
     opaque(Value::Null).await;
     site.until("slow", "Applied").await;
-    let profile = format!("web.{}.svc.cluster.local", site.namespace.name());
+    let profile = format!("web.{}.svc.cluster.local", home.name());
     let manifest = json!({
         "apiVersion": "linkerd.io/v1alpha2", "kind": "ServiceProfile", "metadata": { "name": profile },
         "spec": { "routes": [{ "name": "GET /", "condition": { "method": "GET" } }] },
     });
-    site.namespace.apply(manifest).await.unwrap();
-    not_ready(
-        &site.until("slow", "ServiceProfileShadowed").await,
-        "ServiceProfileShadowed",
-    );
-    site.namespace.delete::<ServiceProfile>(&profile).await.unwrap();
-    site.until("slow", "Applied").await;
-    site.namespace.delete::<Service>("web").await.unwrap();
+    // In the Service's namespace, and in the clients'.
+    for place in [home, &site.namespace] {
+        place.apply(manifest.clone()).await.unwrap();
+        not_ready(
+            &site.until("slow", "ServiceProfileShadowed").await,
+            "ServiceProfileShadowed",
+        );
+        place.delete::<ServiceProfile>(&profile).await.unwrap();
+        site.until("slow", "Applied").await;
+    }
+    home.delete::<Service>("web").await.unwrap();
     site.until("slow", "TargetServiceNotFound").await;
     site.linkerd.says(Says::Nothing);
-    site.service("web").await;
+    home.apply(web()).await.unwrap();
     let back = |policy: &ResiliencePolicy| ready(policy).1 != "TargetServiceNotFound";
     site.namespace.until("slow", "the Service is back", back).await;
     site.linkerd.says(Says::TheTruth);
     site.until("slow", "Applied").await;
     site.remove("slow").await;
-    site.finish().await;
 }
 
 /// A user's route of the name that ours would have is never touched.

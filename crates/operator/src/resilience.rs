@@ -61,19 +61,39 @@ pub struct Resilience {
 
 /// Everything planning may know.
 pub struct Seen {
-    /// The part of the cluster that matters to the policy; refused when Linkerd is unknown or too old.
-    pub cluster: Result<Cluster, Refusal>,
+    /// The part of the cluster that matters to the policy.
+    pub cluster: Cluster,
     /// What the policy does there.
     pub enactment: Enactment,
+    /// Why nothing can be decided, such as an unknown Linkerd. Then nothing is written anew, and what is not asked for
+    /// any more still goes.
+    pub undecided: Option<Refusal>,
 }
 
 impl Seen {
-    fn of(policy: &ResiliencePolicy, cluster: Result<Cluster, Refusal>) -> Self {
-        let enactment = cluster.as_ref().map(|cluster| enact(policy, cluster));
-        Self {
-            enactment: enactment.unwrap_or_default(),
-            cluster,
+    fn of(policy: &ResiliencePolicy, cluster: Cluster, undecided: Option<Refusal>) -> Self {
+        let mut enactment = enact(policy, &cluster);
+        if let Some(refusal) = &undecided {
+            for enacted in &mut enactment.targets {
+                withhold(enacted, refusal);
+            }
+            enactment.refusal = Some(refusal.clone());
         }
+        Self {
+            cluster,
+            enactment,
+            undecided,
+        }
+    }
+}
+
+/// Nothing acts, for this reason, and nothing is written anew.
+fn withhold(enacted: &mut Enacted, refusal: &Refusal) {
+    enacted.annotations.clear();
+    enacted.routes.clear();
+    enacted.limit = None;
+    for standing in enacted.sections.values_mut() {
+        *standing = Standing::Inert(refusal.clone());
     }
 }
 
@@ -142,7 +162,7 @@ impl Reconcile for Resilience {
                 parents(&route.spec.parent_refs, route.namespace().as_deref())
             })
             .all_if_served::<EgressNetwork>()
-            .all_if_served::<ServiceProfile>()
+            .all_if_served_about::<ServiceProfile>(profiled)
             .all_if_served::<Server>()
             .all_if_served::<HttpLocalRateLimitPolicy>()
             .named::<ConfigMap>()
@@ -152,12 +172,8 @@ impl Reconcile for Resilience {
         let own = policy.namespace();
         let own = own.as_deref();
         let mut references = vec![Reference::to::<ConfigMap>(Some(LINKERD_CONFIG.0), LINKERD_CONFIG.1)];
+        // What is said about a target, or what a target speaks about, wakes as well: profiles, routes, their parents.
         references.extend(targets(policy));
-        references.extend(self.profiles(policy));
-        if on_route(policy) {
-            // What the route is attached to decides whether it acts, and is not named by the policy.
-            references.push(Reference::any::<Service>(own));
-        }
         if policy.spec.rate_limit.is_some() {
             references.extend([
                 Reference::any::<Server>(own),
@@ -180,19 +196,19 @@ impl Reconcile for Resilience {
     }
 
     async fn see(&self, world: &World, policy: &ResiliencePolicy) -> Result<Seen> {
-        let cluster = match self.mesh(world).await? {
-            Ok(mesh) => Ok(self.cluster(world, policy, mesh).await?),
-            Err(refusal) => Err(refusal),
+        let (mesh, unknown) = match self.mesh(world).await? {
+            Ok(mesh) => (mesh, None),
+            Err(refusal) => (Mesh::unknown(&self.linkerd.cluster_domain), Some(refusal)),
         };
-        Ok(Seen::of(policy, cluster))
+        let cluster = self.cluster(world, policy, mesh).await?;
+        Ok(Seen::of(policy, cluster, see::elsewhere(world, policy).or(unknown)))
     }
 
     fn plan(policy: &ResiliencePolicy, seen: &Seen) -> Result<Plan<Never>, Refusal> {
-        let cluster = seen.cluster.as_ref().map_err(Clone::clone)?;
         let enactment = &seen.enactment;
         let mut plan = Plan::nothing().giving_up(former::former(policy, &enactment.targets));
         for enacted in &enactment.targets {
-            for item in items(policy, enacted, cluster)? {
+            for item in items(policy, enacted, seen)? {
                 plan = plan.and(item);
             }
         }
@@ -217,8 +233,8 @@ impl Reconcile for Resilience {
 }
 
 /// What to have for one target.
-fn items(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Result<Vec<Item>, Refusal> {
-    let mut items: Vec<Item> = part(policy, enacted, cluster).into_iter().collect();
+fn items(policy: &ResiliencePolicy, enacted: &Enacted, seen: &Seen) -> Result<Vec<Item>, Refusal> {
+    let mut items: Vec<Item> = part(policy, enacted, seen).into_iter().collect();
     let unserialisable = |error: trellis_runtime::Error| Reason::Invalid.refuse(error.chain());
     for built in &enacted.routes {
         let item = match built {
@@ -247,7 +263,8 @@ fn carriers(policy: &ResiliencePolicy) -> impl Iterator<Item = (&str, &str)> {
 /// Our annotations on the living target: those that act, and those that were written before it became inert and are
 /// still asked for. What another policy won, or what is not asked for any more, is let go at once, whatever else is
 /// refused: the winner cannot apply it before.
-fn part(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Option<Item> {
+fn part(policy: &ResiliencePolicy, enacted: &Enacted, seen: &Seen) -> Option<Item> {
+    let cluster = &seen.cluster;
     let (namespace, name) = (enacted.target.namespace.as_str(), enacted.target.name.as_str());
     let is = |meta: &ObjectMeta| meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name);
     let (part, meta) = match enacted.target.place {
@@ -271,8 +288,9 @@ fn part(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Opti
             .then(|| annotations::section(&policy.spec, *section, enacted.target.place, &cluster.mesh.version));
         let asked = asked.and_then(Result::ok).unwrap_or_default();
         let mut kept: annotations::Annotations = asked.into_iter().filter(|(key, _)| ours.contains(*key)).collect();
-        if matches!(standing, Standing::Inert(refusal) if refusal.reason == Reason::ForeignOwner.as_str()) {
-            // A new value beside theirs would make a block that nobody asked for.
+        let foreign = matches!(standing, Standing::Inert(refusal) if refusal.reason == Reason::ForeignOwner.as_str());
+        if foreign || seen.undecided.is_some() {
+            // A new value beside theirs would make a block that nobody asked for; and one that nobody judged may.
             for (key, value) in &mut kept {
                 if let Some(stored) = meta.annotations.as_ref().and_then(|stored| stored.get(*key)) {
                     value.clone_from(stored);
@@ -311,6 +329,18 @@ fn targets(policy: &ResiliencePolicy) -> Vec<Reference> {
         TargetKind::HttpRoute => Reference::to::<HttpRoute>(namespace, &target.name),
         TargetKind::GrpcRoute => Reference::to::<GrpcRoute>(namespace, &target.name),
     }]
+}
+
+/// The Service that a profile is for, by its name.
+fn profiled(profile: &ServiceProfile) -> Vec<Reference> {
+    let name = profile.name_any();
+    let mut parts = name.splitn(3, '.');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(service), Some(namespace), Some(rest)) if rest.starts_with("svc.") => {
+            vec![Reference::to::<Service>(Some(namespace), service)]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The Services and EgressNetworks that a route is attached to: what it speaks about.

@@ -67,6 +67,17 @@ impl Mesh {
         })
     }
 
+    /// A Linkerd of which nothing is known, for finding what was written for one: it reads whatever any of them does.
+    #[must_use]
+    pub fn unknown(cluster_domain: &str) -> Self {
+        Self {
+            version: LinkerdVersion::unknown(),
+            opaque_ports: Ports::opaque_by_default(),
+            cluster_domain: cluster_domain.into(),
+            source: Source::Flag,
+        }
+    }
+
     /// The Linkerd that wrote this `ConfigMap`. A list of opaque ports that is not one counts as empty, as in Linkerd.
     ///
     /// Refuses with `LinkerdNotFound` when the key [`VALUES`] is missing or unreadable or names no version, with

@@ -30,6 +30,15 @@ pub struct LinkerdVersion {
 }
 
 impl LinkerdVersion {
+    /// Stands for one that nobody knows, with every feature.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            text: "unknown".into(),
+            release: (u32::MAX, u32::MAX),
+            edge: false,
+        }
+    }
+
     /// Whether the features of release `major.minor` are there. An edge version in doubt has those of the release
     /// before.
     #[must_use]

@@ -157,7 +157,7 @@ fn concerns<C: Reconcile>(driver: &Driver<C>, object: &C::Object) -> Vec<Referen
     for entry in inventory.into_iter().flatten() {
         let resource = driver.world.resource(&entry.api_version, &entry.kind);
         let reference = resource.map(|resource| Reference::new(&resource, entry.namespace.as_deref(), &entry.name));
-        references.extend(reference.filter(|reference| !references.contains(reference)));
+        references.extend(reference);
     }
     references
 }

@@ -120,6 +120,8 @@ pub(crate) trait AnyShelf: Send + Sync {
     /// The object as last seen.
     fn peek<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Sight>>;
     fn ready(&self) -> BoxFuture<'_, ()>;
+    /// The objects of the kind that speak about this one.
+    fn speakers(&self, reference: &Reference) -> Vec<Reference>;
 }
 
 type Guarded<K> = DeserializeGuard<K>;

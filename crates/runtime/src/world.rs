@@ -11,7 +11,7 @@
 use std::{
     any::{Any, TypeId},
     collections::BTreeSet,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use kube::{Client, Resource, core::ApiResource};
@@ -21,7 +21,7 @@ use crate::{
     Error, Reference, Result,
     index::Changed,
     peers::Peers,
-    shelf::{AnyShelf, Broad, Kind, Named, OnChange, Scene, Sight},
+    shelf::{AnyShelf, Broad, Change, Kind, Named, OnChange, Scene, Sight},
     written::{Answer, Sent, revision, version_of},
 };
 
@@ -60,7 +60,8 @@ impl Kinds {
     }
 
     /// Like [`Kinds::all_if_served`], for objects that speak about others: what `speaks` names is looked at again
-    /// whenever the object changes, and [`World::about`] finds the object by it.
+    /// whenever the object changes, and [`World::about`] finds the object by it. Whoever refers to the object is woken
+    /// by a change of what it speaks about, too.
     #[must_use]
     pub fn all_if_served_about<K: Kind>(self, speaks: fn(&K) -> Vec<Reference>) -> Self {
         self.with::<K>(move |scene| Arc::new(Broad::<K>::start(scene, None, true, Some(speaks))))
@@ -90,24 +91,21 @@ impl Kinds {
 impl World {
     /// Starts the watches. `on_change` hears of every change of every watched object.
     pub(crate) fn start(kinds: Kinds, client: &Client, namespaces: &[String], on_change: OnChange) -> Self {
-        let scene = Scene {
-            client: client.clone(),
-            namespaces: namespaces.to_vec(),
-            written: Arc::default(),
-            on_change,
-        };
-        let shelves = kinds
-            .starts
-            .into_iter()
-            .map(|(id, start)| (id, start(&scene)))
-            .collect();
-        Self {
-            inner: Arc::new(Inner {
-                shelves,
+        let inner = Arc::new_cyclic(|inner| {
+            let scene = Scene {
+                client: client.clone(),
+                namespaces: namespaces.to_vec(),
+                written: Arc::default(),
+                on_change: second_hand(on_change, inner.clone()),
+            };
+            let shelves = kinds.starts.into_iter().map(|(id, start)| (id, start(&scene)));
+            Inner {
+                shelves: shelves.collect(),
                 scene,
                 peers: OnceLock::new(),
-            }),
-        }
+            }
+        });
+        Self { inner }
     }
 
     /// What the controller's own watch shares with those of other kinds.
@@ -120,6 +118,13 @@ impl World {
         for (_, shelf) in &self.inner.shelves {
             shelf.ready().await;
         }
+    }
+
+    /// Whether objects of this namespace are seen: it is among those that the operator serves.
+    #[must_use]
+    pub fn serves(&self, namespace: &str) -> bool {
+        let served = &self.inner.scene.namespaces;
+        served.is_empty() || served.iter().any(|name| name == namespace)
     }
 
     /// An object of a declared kind, or `None` when it does not exist.
@@ -277,6 +282,18 @@ impl World {
             }
         }
     }
+}
+
+/// A change of an object is also news of those that speak about it.
+fn second_hand(on_change: OnChange, world: Weak<Inner>) -> OnChange {
+    Arc::new(move |reference, change| {
+        on_change(reference, change);
+        let Some(world) = world.upgrade() else { return };
+        let speakers = world.shelves.iter().flat_map(|(_, shelf)| shelf.speakers(reference));
+        for speaker in speakers {
+            on_change(&speaker, Change::Gone(None));
+        }
+    })
 }
 
 fn undeclared<K: Kind>() -> Error {

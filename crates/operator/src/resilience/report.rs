@@ -89,7 +89,7 @@ fn inherited(policy: &ResiliencePolicy) -> bool {
 }
 
 pub(super) fn report(policy: &ResiliencePolicy, seen: &Seen, outcome: &Outcome) -> Reported<ResiliencePolicyStatus> {
-    let cluster = seen.cluster.as_ref().ok();
+    let cluster = seen.undecided.is_none().then_some(&seen.cluster);
     let targets = &seen.enactment.targets;
     let judgement = judge(policy, targets);
     let mut told = targets.clone();
@@ -291,7 +291,7 @@ mod tests {
             in_place: Vec::new(),
             missing: vec![serde_json::from_value(missing).expect("an entry")],
         };
-        let status = report(&policy, &Seen::of(&policy, Ok(cluster)), &outcome).status;
+        let status = report(&policy, &Seen::of(&policy, cluster, None), &outcome).status;
         let first: Vec<(&str, &str)> = status
             .targets
             .iter()

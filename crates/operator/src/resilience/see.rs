@@ -7,10 +7,7 @@ use kube::{Resource, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, TargetKind};
 use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
-    linkerd::{
-        ServiceProfile,
-        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
-    },
+    linkerd::policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
 };
 use trellis_core::Refusal;
 use trellis_resilience::{Cluster, Gateway, Mesh, Reason, mesh::Source};
@@ -54,30 +51,6 @@ impl Resilience {
             .hint(format!("start the operator with --cluster-domain {theirs}")))
     }
 
-    /// The profiles that may shadow what the policy writes: in the Service's namespace, and in the policy's.
-    pub(super) fn profiles(&self, policy: &ResiliencePolicy) -> Vec<Reference> {
-        let own = policy.namespace();
-        let named = policy
-            .spec
-            .target_ref
-            .as_ref()
-            .filter(|target| matches!(target.kind, TargetKind::Service | TargetKind::EgressNetwork));
-        let Some(target) = named else {
-            return vec![Reference::any::<ServiceProfile>(own.as_deref())];
-        };
-        let namespace = target.namespace.as_deref().or(own.as_deref());
-        let name = self.profile_name(namespace.unwrap_or_default(), &target.name);
-        let mut profiles = vec![Reference::to::<ServiceProfile>(namespace, &name)];
-        if namespace != own.as_deref() {
-            profiles.push(Reference::to::<ServiceProfile>(own.as_deref(), &name));
-        }
-        profiles
-    }
-
-    fn profile_name(&self, namespace: &str, service: &str) -> String {
-        format!("{service}.{namespace}.svc.{}", self.linkerd.cluster_domain)
-    }
-
     /// The part of the cluster that the policy is decided on.
     pub(super) async fn cluster(&self, world: &World, policy: &ResiliencePolicy, mesh: Mesh) -> Result<Cluster> {
         let own = policy.namespace();
@@ -93,21 +66,11 @@ impl Resilience {
         match target.map(|target| (target.kind, target.name.as_str())) {
             None | Some((TargetKind::Namespace, _)) => {
                 cluster.services = owned(world.list::<Service>(own).await?).into();
-                cluster.profiles = owned(world.list::<ServiceProfile>(own).await?).into();
             }
             Some((TargetKind::Service, name)) => {
                 cluster
                     .services
                     .extend(world.get::<Service>(namespace, name).await?.map(Arc::unwrap_or_clone));
-                let profile = self.profile_name(namespace.unwrap_or_default(), name);
-                for place in if namespace == own {
-                    vec![own]
-                } else {
-                    vec![own, namespace]
-                } {
-                    let found = world.get::<ServiceProfile>(place, &profile).await?;
-                    cluster.profiles.extend(found.map(Arc::unwrap_or_clone));
-                }
             }
             Some((TargetKind::EgressNetwork, name)) => {
                 cluster
@@ -127,7 +90,6 @@ impl Resilience {
             // Of routes there is only the target yet.
             let attached = cluster.routes().flat_map(|route| parents(route.parents(), own));
             contended.extend(attached);
-            cluster.profiles = owned(world.list::<ServiceProfile>(own).await?).into();
             parents_of(&mut cluster, world, &contended).await?;
         }
         attached(&mut cluster, world).await?;
@@ -165,7 +127,20 @@ async fn parents_of(cluster: &mut Cluster, world: &World, references: &[Referenc
     Ok(())
 }
 
-/// The routes that are attached to what is seen.
+/// Why nothing can be decided for a target in a namespace of which nothing is seen.
+pub(super) fn elsewhere(world: &World, policy: &ResiliencePolicy) -> Option<Refusal> {
+    let namespace = policy.spec.target_ref.as_ref()?.namespace.as_deref()?;
+    (!world.serves(namespace)).then(|| {
+        Reason::TargetServiceNotFound
+            .refuse(format!(
+                "namespace {namespace} is not among those that the operator serves"
+            ))
+            .field("spec.targetRef.namespace")
+            .hint(format!("name {namespace} in --namespaces of the operator, too"))
+    })
+}
+
+/// The routes that are attached to what is seen, and the profiles of it.
 async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
     let services = cluster
         .services
@@ -180,6 +155,7 @@ async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
         add(&mut cluster.http_routes, &mut known, world.about(&reference).await?);
         add(&mut cluster.linkerd_routes, &mut known, world.about(&reference).await?);
         add(&mut cluster.grpc_routes, &mut known, world.about(&reference).await?);
+        add(&mut cluster.profiles, &mut known, world.about(&reference).await?);
     }
     Ok(())
 }

@@ -150,15 +150,16 @@ impl<K: Kind> Broad<K> {
 
     /// The objects that speak about this one, by name.
     pub(crate) async fn about(&self, reference: &Reference) -> Result<Vec<Arc<K>>> {
-        let keys: Vec<Key> = {
-            let about = self.about.lock().unwrap_or_else(PoisonError::into_inner);
-            about.referrers(reference).into_iter().cloned().collect()
-        };
         let mut found = Vec::new();
-        for key in keys {
+        for key in self.keys_about(reference) {
             found.extend(self.get(key.namespace.as_deref(), &key.name).await?);
         }
         Ok(found)
+    }
+
+    fn keys_about(&self, reference: &Reference) -> Vec<Key> {
+        let about = self.about.lock().unwrap_or_else(PoisonError::into_inner);
+        about.referrers(reference).into_iter().cloned().collect()
     }
 
     fn late(&self) -> Error {
@@ -318,6 +319,12 @@ impl<K: Kind> AnyShelf for Broad<K> {
     }
 
     fn want(&self, _: &Reference, _: bool) {}
+
+    fn speakers(&self, reference: &Reference) -> Vec<Reference> {
+        let keys = self.keys_about(reference).into_iter();
+        keys.map(|key| Reference::to::<K>(key.namespace.as_deref(), &key.name))
+            .collect()
+    }
 
     fn peek<'a>(&'a self, reference: &'a Reference) -> BoxFuture<'a, Result<Sight>> {
         Box::pin(async move {

@@ -145,6 +145,10 @@ impl<K: Kind> AnyShelf for Named<K> {
         })
     }
 
+    fn speakers(&self, _: &Reference) -> Vec<Reference> {
+        Vec::new()
+    }
+
     fn ready(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
