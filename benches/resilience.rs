@@ -1,8 +1,11 @@
-//! What `ResiliencePolicy` costs: time for many, memory, writes at rest, time for one change. The raw limit is a bare
-//! client that sends what the operator sends.
+//! What `ResiliencePolicy` costs: time for many, memory, writes at rest, time for one change; and of one policy for a
+//! whole namespace, time to its last Service and to the repair of one. The raw limit is a bare client that sends what the
+//! operator sends.
 //!
 //! `cargo bench -p trellis-benches --bench resilience [-- --json]`. It fails only when a policy does not become Ready.
 
+#[path = "resilience/breadth.rs"]
+mod breadth;
 #[path = "resilience/change.rs"]
 mod change;
 #[path = "resilience/crowd.rs"]
@@ -11,6 +14,7 @@ mod crowd;
 mod rest;
 
 use clap::Parser;
+use trellis_api::MAX_SERVICES;
 use trellis_benches::{
     Error,
     figures::{Figure, Figures, at, median},
@@ -26,6 +30,9 @@ struct Args {
     /// How many policies, each for a Service of its own
     #[arg(long, default_value_t = 1000)]
     policies: usize,
+    /// How many Services one policy is for
+    #[arg(long, default_value_t = MAX_SERVICES)]
+    services: usize,
     /// How often the operator and the bare client do the same, in turns
     #[arg(long, default_value_t = 5)]
     runs: usize,
@@ -71,6 +78,9 @@ async fn main() -> Result<(), Error> {
             rest.extend(change::figures(&site, &crowd, args.changes).await?);
         }
         crowd.delete().await?;
+        if run + 1 == args.runs {
+            rest.extend(breadth::figures(&site, args.services, args.runs, args.changes).await?);
+        }
         // It hands the Lease over to the next one.
         operator.stop(Signal::Term).await;
     }

@@ -22,9 +22,9 @@ use crate::crowd::{Crowd, is_ready};
 
 const CHANGED: &str = "web-0";
 const BARE: &str = "bare";
-const FAILURES: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-failures";
+pub(crate) const FAILURES: &str = "balancer.linkerd.io/failure-accrual-consecutive-max-failures";
 
-type Seen = BoxStream<'static, Result<watcher::Event<Service>, watcher::Error>>;
+pub(crate) type Seen = BoxStream<'static, Result<watcher::Event<Service>, watcher::Error>>;
 
 /// In turns, so that both meet the same server.
 pub(crate) async fn figures(site: &Site, crowd: &Crowd, changes: usize) -> Result<Vec<Figure>, Error> {
@@ -80,14 +80,14 @@ async fn merge(policies: &Api<ResiliencePolicy>, patch: Value) -> Result<Resilie
 }
 
 /// A watch of one Service that has its first list.
-async fn follow(services: &Api<Service>, name: &str) -> Result<Seen, Error> {
+pub(crate) async fn follow(services: &Api<Service>, name: &str) -> Result<Seen, Error> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut watch = watcher(services.clone(), config).boxed();
     while !matches!(watch.try_next().await?, Some(watcher::Event::InitDone)) {}
     Ok(watch)
 }
 
-async fn shown(
+pub(crate) async fn shown(
     watch: &mut (impl Stream<Item = Result<watcher::Event<Service>, watcher::Error>> + Unpin),
     failures: &str,
     began: Instant,

@@ -25,7 +25,7 @@ use trellis_testkit::{
 };
 
 /// How long the crowd may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The names of what is recorded, and of its namespace; no part of anything else that is said.
 const RECORDED: (&str, &str) = ("recorded-one", "recorded-here");
@@ -111,6 +111,10 @@ impl Crowd {
 
     pub(crate) fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    pub(crate) fn services(&self) -> &[Service] {
+        &self.services
     }
 
     pub(crate) fn policies(&self) -> Api<ResiliencePolicy> {

@@ -52,8 +52,9 @@ struct Cell<'a> {
     client: Client,
     chronicle: &'a Chronicle,
     linkerd: StandIn,
-    /// By route of users: the annotations that somebody else than the operator owned after the last write of a user.
-    ledger: BTreeMap<String, BTreeMap<String, String>>,
+    /// By place and route of users: the annotations that somebody else than the operator owned after the last write of a
+    /// user.
+    ledger: BTreeMap<(usize, String), BTreeMap<String, String>>,
 }
 
 /// Whether what is in the namespaces is as it has to be at the end of a story.
@@ -178,7 +179,7 @@ impl<'a> Cell<'a> {
         let check = |all: &[Now]| at_rest(&self.namespaces, all).map(|()| all.to_vec());
         let all = self.chronicle.until_all(&self.namespaces, SOON, check).await;
         self.stories[0].check_ledger(&all[0]);
-        self.check_ledger(&all[0].routes);
+        self.check_ledger(&all);
         all
     }
 
@@ -206,8 +207,10 @@ impl<'a> Cell<'a> {
                 self.stories[0].delete_service(name).await;
                 self.stories[0].service(name, shape).await;
             }
-            Step::Route(kind, port, annotation) => self.route(THEIRS[*kind], *port, *annotation).await,
-            Step::DeleteRoute(kind) => self.delete_route(THEIRS[*kind]).await,
+            Step::Route(place, number, port, annotation) => {
+                self.route(*place, THEIRS[*number], *port, *annotation).await;
+            }
+            Step::DeleteRoute(place, number) => self.delete_route(*place, THEIRS[*number]).await,
             Step::Profile(place, there) => self.profile(*place, *there).await,
             Step::Meddle(rank, key, value) => self.meddle(*rank, key, value).await,
             Step::Says(says) => self.linkerd.says(*says),
@@ -236,10 +239,19 @@ impl<'a> Cell<'a> {
         spec
     }
 
-    async fn route(&mut self, (kind, name): (&str, &str), port: Option<u16>, annotation: Option<(&str, &str)>) {
+    async fn route(
+        &mut self,
+        place: usize,
+        (kind, name): (&str, &str),
+        port: Option<u16>,
+        annotation: Option<(&str, &str)>,
+    ) {
         let mut annotations = BTreeMap::from([SACRED]);
         annotations.extend(annotation);
         let mut parent = json!({ "group": "", "kind": "Service", "name": "web" });
+        if place > 0 {
+            parent["namespace"] = self.namespaces[0].as_str().into();
+        }
         if let Some(port) = port {
             parent["port"] = port.into();
         }
@@ -253,27 +265,27 @@ impl<'a> Cell<'a> {
             "metadata": { "name": name, "annotations": annotations },
             "spec": { "parentRefs": [parent], "rules": [rule] },
         });
-        self.check_ledger(&self.chronicle.now(&self.namespaces[0]).routes);
+        self.check_ledger(&self.chronicle.all(&self.namespaces));
         let by = PatchParams::apply(AUTHOR).force();
-        let written = match self.api(0, kind).patch(name, &by, &Patch::Apply(manifest)).await {
+        let written = match self.api(place, kind).patch(name, &by, &Patch::Apply(manifest)).await {
             Ok(written) => written,
             // The user is told, and nothing changes.
             Err(error) if refused(&error) => return,
             Err(error) => panic!("{name}: {error}"),
         };
         let key = format!("{kind} {name}");
-        self.ledger.insert(key.clone(), theirs(&written.metadata));
-        self.shown(0, &key, &written).await;
+        self.ledger.insert((place, key.clone()), theirs(&written.metadata));
+        self.shown(place, &key, &written).await;
     }
 
-    async fn delete_route(&mut self, (kind, name): (&str, &str)) {
-        match self.api(0, kind).delete(name, &DeleteParams::default()).await {
+    async fn delete_route(&mut self, place: usize, (kind, name): (&str, &str)) {
+        match self.api(place, kind).delete(name, &DeleteParams::default()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => return,
             Err(error) => panic!("{name}: {error}"),
         }
         let key = format!("{kind} {name}");
-        self.ledger.remove(&key);
+        self.ledger.remove(&(place, key.clone()));
         let gone = |now: &Now| {
             if now.routes.contains_key(&key) {
                 Err(format!("{key} is still there"))
@@ -281,7 +293,7 @@ impl<'a> Cell<'a> {
                 Ok(())
             }
         };
-        self.chronicle.until(&self.namespaces[0], SOON, gone).await;
+        self.chronicle.until(&self.namespaces[place], SOON, gone).await;
     }
 
     async fn profile(&self, place: usize, there: bool) {
@@ -351,11 +363,14 @@ impl<'a> Cell<'a> {
     }
 
     /// What others own on users' routes is as they left it.
-    fn check_ledger(&self, routes: &BTreeMap<String, DynamicObject>) {
-        for (name, route) in routes {
-            for (key, value) in self.ledger.get(name).into_iter().flatten() {
+    fn check_ledger(&self, all: &[Now]) {
+        for ((place, name), theirs) in &self.ledger {
+            let Some(route) = all[*place].routes.get(name) else {
+                continue;
+            };
+            for (key, value) in theirs {
                 let found = route.annotations().get(key);
-                assert_eq!(found, Some(value), "{name}: {key} belongs to a user");
+                assert_eq!(found, Some(value), "{place}/{name}: {key} belongs to a user");
             }
         }
     }

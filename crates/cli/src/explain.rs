@@ -232,8 +232,8 @@ mod tests {
             "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]},
         });
         let cluster = trellis_resilience::Cluster {
-            services: vec![serde_json::from_value(service).unwrap()],
-            http_routes: vec![route("new", 2), route("old", 1)],
+            services: vec![serde_json::from_value(service).unwrap()].into(),
+            http_routes: vec![route("new", 2), route("old", 1)].into(),
             ..trellis_resilience::Cluster::of(trellis_resilience::Mesh::from_flag("2.20").unwrap())
         };
         let explained = trellis_resilience::explain(&cluster, "shop", "web", 80, "shop").unwrap();

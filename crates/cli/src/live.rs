@@ -69,15 +69,15 @@ impl From {
             notes,
         };
         let mut cluster = Cluster::of(mesh);
-        cluster.services = reader.list().await?;
-        cluster.http_routes = reader.list().await?;
-        cluster.grpc_routes = reader.list().await?;
-        cluster.linkerd_routes = reader.list().await?;
-        cluster.profiles = reader.list().await?;
-        cluster.policies = reader.list().await?;
+        cluster.services = reader.list().await?.into();
+        cluster.http_routes = reader.list().await?.into();
+        cluster.grpc_routes = reader.list().await?.into();
+        cluster.linkerd_routes = reader.list().await?.into();
+        cluster.profiles = reader.list().await?.into();
+        cluster.policies = reader.list().await?.into();
         if matches!(scope, Scope::Whole(_)) {
-            cluster.egress_networks = reader.list().await?;
-            cluster.servers = reader.list().await?;
+            cluster.egress_networks = reader.list().await?.into();
+            cluster.servers = reader.list().await?.into();
             cluster.rate_limits = reader.list().await?;
         }
         let notes = reader.notes;

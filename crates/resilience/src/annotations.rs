@@ -98,16 +98,22 @@ pub enum Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Service => "Service",
-            Self::EgressNetwork => "EgressNetwork",
-            Self::HttpRoute => "HTTPRoute",
-            Self::GrpcRoute => "GRPCRoute",
-        })
+        out.write_str(self.as_str())
     }
 }
 
 impl Place {
+    /// The kind.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::EgressNetwork => "EgressNetwork",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+        }
+    }
+
     /// The sections that can act here; the rate limit has an object of its own, at a Service.
     #[must_use]
     pub fn sections(self) -> BTreeSet<Section> {

@@ -4,7 +4,8 @@
 //!  Services, EgressNetworks, routes, ServiceProfiles, Servers, policies, Mesh ─▶ Cluster ─▶ enact │ explain │ lint │ diff
 //! ```
 //!
-//! It may hold a whole cluster or the part that matters: what is not in it does not exist.
+//! It may hold a whole cluster or the part that matters: what is not in it does not exist. What is asked for at every
+//! target is found by its name, or by the name of what it is about.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +20,11 @@ use trellis_bindings::{
     },
 };
 
-use crate::{Mesh, PolicyName, annotations::Place, attach::Target, route::Route};
+use crate::{Mesh, annotations::Place, attach::Target, route::Route};
+
+mod listed;
+
+pub use listed::{Key, Keyed, Listed};
 
 /// A cluster, or the part of it that matters.
 #[derive(Debug, Clone)]
@@ -29,23 +34,23 @@ pub struct Cluster {
     /// Versions of the Gateway API that the API server serves.
     pub gateway: Gateway,
     /// Services.
-    pub services: Vec<Service>,
+    pub services: Listed<Service>,
     /// Routes for HTTP.
-    pub http_routes: Vec<HttpRoute>,
+    pub http_routes: Listed<HttpRoute>,
     /// Routes for gRPC.
-    pub grpc_routes: Vec<GrpcRoute>,
+    pub grpc_routes: Listed<GrpcRoute>,
     /// Linkerd's own routes for HTTP, which every version reads.
-    pub linkerd_routes: Vec<LinkerdHttpRoute>,
+    pub linkerd_routes: Listed<LinkerdHttpRoute>,
     /// Legacy profiles.
-    pub profiles: Vec<ServiceProfile>,
+    pub profiles: Listed<ServiceProfile>,
     /// Destinations outside the cluster.
-    pub egress_networks: Vec<EgressNetwork>,
+    pub egress_networks: Listed<EgressNetwork>,
     /// Ports of pods, as their own proxies see them.
-    pub servers: Vec<Server>,
+    pub servers: Listed<Server>,
     /// Rate limits.
     pub rate_limits: Vec<HttpLocalRateLimitPolicy>,
     /// Policies.
-    pub policies: Vec<ResiliencePolicy>,
+    pub policies: Listed<ResiliencePolicy>,
 }
 
 /// Versions of the routes that the API server serves, such as `v1`.
@@ -114,40 +119,34 @@ impl Cluster {
         Self {
             mesh,
             gateway: Gateway::default(),
-            services: Vec::new(),
-            http_routes: Vec::new(),
-            grpc_routes: Vec::new(),
-            linkerd_routes: Vec::new(),
-            profiles: Vec::new(),
-            egress_networks: Vec::new(),
-            servers: Vec::new(),
+            services: Listed::default(),
+            http_routes: Listed::default(),
+            grpc_routes: Listed::default(),
+            linkerd_routes: Listed::default(),
+            profiles: Listed::default(),
+            egress_networks: Listed::default(),
+            servers: Listed::default(),
             rate_limits: Vec::new(),
-            policies: Vec::new(),
+            policies: Listed::default(),
         }
     }
 
     /// The Service of this name.
     #[must_use]
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
-        self.services
-            .iter()
-            .find(|service| service.namespace().as_deref() == Some(namespace) && service.name_any() == name)
+        self.services.with((namespace, name)).next()
     }
 
     /// The EgressNetwork of this name.
     #[must_use]
     pub fn egress_network(&self, namespace: &str, name: &str) -> Option<&EgressNetwork> {
-        self.egress_networks
-            .iter()
-            .find(|network| network.namespace().as_deref() == Some(namespace) && network.name_any() == name)
+        self.egress_networks.with((namespace, name)).next()
     }
 
     /// The Server of this name.
     #[must_use]
     pub fn server(&self, namespace: &str, name: &str) -> Option<&Server> {
-        self.servers
-            .iter()
-            .find(|server| server.namespace().as_deref() == Some(namespace) && server.name_any() == name)
+        self.servers.with((namespace, name)).next()
     }
 
     /// All routes, in the order of the lists.
@@ -155,6 +154,15 @@ impl Cluster {
         let http = self.http_routes.iter().map(Route::Http);
         let http = http.chain(self.linkerd_routes.iter().map(Route::Linkerd));
         http.chain(self.grpc_routes.iter().map(Route::Grpc))
+    }
+
+    /// The routes that name an object of this namespace and name as a parent, of whatever kind; in the order of
+    /// [`Self::routes`].
+    pub fn routes_of(&self, namespace: &str, name: &str) -> impl Iterator<Item = Route<'_>> + use<'_> {
+        let key = (namespace, name);
+        let http = self.http_routes.with(key).map(Route::Http);
+        let http = http.chain(self.linkerd_routes.with(key).map(Route::Linkerd));
+        http.chain(self.grpc_routes.with(key).map(Route::Grpc))
     }
 
     /// Whether Linkerd reads the route in a version that is served.
@@ -168,22 +176,21 @@ impl Cluster {
     pub fn profiles_of(&self, service: &Service) -> Vec<&ServiceProfile> {
         let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
         let name = format!("{name}.{namespace}.svc.{}", self.mesh.cluster_domain);
-        self.profiles
-            .iter()
-            .filter(|profile| profile.name_any() == name)
-            .collect()
+        self.profiles.with(("", &name)).collect()
     }
 
-    /// The policy of this name.
+    /// The policies that may be for the target, as candidates for [`crate::attach::winners`].
     #[must_use]
-    pub fn policy(&self, name: &PolicyName) -> Option<&ResiliencePolicy> {
-        self.policies.iter().find(|policy| PolicyName::of(policy) == *name)
-    }
-
-    /// The policies as candidates for [`crate::attach::winners`].
-    #[must_use]
-    pub fn candidates(&self) -> Vec<&ResiliencePolicy> {
-        self.policies.iter().collect()
+    pub fn candidates(&self, target: &Target) -> Vec<&ResiliencePolicy> {
+        if target.owner.is_some() {
+            // What the policy that made it names is something else.
+            return self.policies.iter().collect();
+        }
+        let namespace = target.namespace.as_str();
+        let names = target.parents.iter().map(|parent| parent.name.as_str());
+        let names: BTreeSet<&str> = names.chain(["", target.name.as_str()]).collect();
+        let named = |name| self.policies.with((namespace, name));
+        names.into_iter().flat_map(named).collect()
     }
 
     /// A Service as a target.
@@ -203,23 +210,24 @@ impl Cluster {
     #[must_use]
     pub fn route_target(&self, route: Route<'_>) -> Target {
         let namespace = route.namespace();
-        let services = self
-            .services
+        let own = route.parents().iter().filter(|parent| {
+            let named = parent.namespace.as_deref();
+            named.is_none_or(|named| named == namespace)
+        });
+        let names: BTreeSet<&str> = own.map(|parent| parent.name.as_str()).collect();
+        let is = |kind, name| {
+            let attached = |parent| route.is_parent(parent, kind, &namespace, name);
+            route.parents().iter().any(attached)
+        };
+        let services = names
             .iter()
-            .filter(|service| service.namespace().unwrap_or_default() == namespace)
-            .filter(|service| {
-                let attached = |parent| route.is_parent(parent, "Service", &namespace, &service.name_any());
-                route.parents().iter().any(attached)
-            })
+            .filter(|name| is("Service", name))
+            .filter_map(|name| self.service(&namespace, name))
             .map(Self::service_target);
-        let networks = self
-            .egress_networks
+        let networks = names
             .iter()
-            .filter(|network| network.namespace().unwrap_or_default() == namespace)
-            .filter(|network| {
-                let attached = |parent| route.is_parent(parent, "EgressNetwork", &namespace, &network.name_any());
-                route.parents().iter().any(attached)
-            })
+            .filter(|name| is("EgressNetwork", name))
+            .filter_map(|name| self.egress_network(&namespace, name))
             .map(|network| Target::new(Place::EgressNetwork, &namespace, &network.name_any()));
         Target {
             parents: services.chain(networks).collect(),

@@ -214,7 +214,7 @@ fn calls(before: &Cluster, after: &Cluster) -> Vec<CallChange> {
         for service in &cluster.services {
             let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
             let mut clients = BTreeSet::from([namespace.clone()]);
-            clients.extend(cluster.routes().filter_map(|route| {
+            clients.extend(cluster.routes_of(&namespace, &name).filter_map(|route| {
                 let mut parents = route.parents().iter();
                 let attached = parents.any(|parent| route.is_parent(parent, "Service", &namespace, &name));
                 attached.then(|| route.namespace())

@@ -227,7 +227,7 @@ impl Enacted {
 
     /// Who decides the sections of the policy at a place: won ones are returned, the others noted.
     fn contest(&mut self, policy: &ResiliencePolicy, at: &Target, cluster: &Cluster) -> Vec<Section> {
-        let winners = attach::winners(at, &cluster.candidates());
+        let winners = attach::winners(at, &cluster.candidates(at));
         let own = PolicyName::of(policy);
         let mut won = Vec::new();
         for section in policy.spec.sections() {

@@ -166,7 +166,7 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
     }
     notes.extend(cluster.gateway.overlooked(&cluster.mesh));
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
-    for route in cluster.routes() {
+    for route in cluster.routes_of(&namespace, &name) {
         if ![namespace.as_str(), client].contains(&route.namespace().as_str())
             || !route.attached(&namespace, &name, port)
         {

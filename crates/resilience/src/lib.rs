@@ -36,7 +36,7 @@ pub mod target;
 mod text;
 pub mod version;
 
-pub use cluster::{Cluster, Gateway};
+pub use cluster::{Cluster, Gateway, Listed};
 pub use enact::{Enacted, Enactment, Standing, enact};
 pub use explain::{Explanation, explain};
 pub use mesh::Mesh;

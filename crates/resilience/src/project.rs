@@ -7,6 +7,8 @@
 //! It does what the API server does with applies of each policy's own manager: a key stays as long as somebody owns it,
 //! and a value of another owner is not overwritten. A route that does not exist yet is taken to be accepted.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, OwnerReference};
 use kube::ResourceExt as _;
 use serde::Serialize;
@@ -20,7 +22,7 @@ use crate::{
     attach::Target,
     enact::enact,
     owner,
-    route::{Built, CONTROLLER, Route},
+    route::{Built, CONTROLLER, Route, RouteName},
 };
 
 /// A value of somebody else that stays.
@@ -56,28 +58,30 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
             limits.extend(enacted.limit.map(|limit| (policy, limit)));
         }
     }
-    let suspended: Vec<String> = cluster
-        .policies
-        .iter()
-        .filter(|policy| policy.spec.suspend)
-        .map(owner::manager)
-        .collect();
+    let suspended = cluster.policies.iter().filter(|policy| policy.spec.suspend);
+    let (suspended, keeping): (BTreeSet<PolicyName>, BTreeSet<String>) = suspended
+        .map(|policy| (PolicyName::of(policy), owner::manager(policy)))
+        .unzip();
 
-    let own = |meta: &ObjectMeta| owner::made_for(meta).is_some_and(|owner| !is_suspended(cluster, &owner));
+    let own = |meta: &ObjectMeta| owner::made_for(meta).is_some_and(|owner| !suspended.contains(&owner));
     after.http_routes.retain(|route| !own(&route.metadata));
     after.grpc_routes.retain(|route| !own(&route.metadata));
     after.servers.retain(|server| !own(&server.metadata));
     after.rate_limits.retain(|limit| !own(&limit.metadata));
     for meta in metas(&mut after) {
         release(meta.1, |manager| {
-            owner::is_policys(manager) && !suspended.iter().any(|name| name == manager)
+            owner::is_policys(manager) && !keeping.contains(manager)
         });
     }
-    for (policy, (place, namespace, name), annotations) in writes {
-        let found = metas(&mut after).find(|(at, meta)| {
-            *at == place && meta.namespace.as_ref() == Some(&namespace) && meta.name.as_ref() == Some(&name)
-        });
-        if let Some((_, meta)) = found {
+    let mut written: BTreeMap<_, _> = metas(&mut after)
+        .map(|(place, meta)| {
+            let name = |text: &Option<String>| text.clone().unwrap_or_default();
+            ((place, name(&meta.namespace), name(&meta.name)), meta)
+        })
+        .collect();
+    for (policy, at, annotations) in writes {
+        let (place, namespace, name) = &at;
+        if let Some(meta) = written.get_mut(&at) {
             let refused = write(meta, &owner::manager(policy), annotations);
             conflicts.extend(refused.into_iter().map(|(key, value)| Conflict {
                 policy: PolicyName::of(policy),
@@ -87,8 +91,14 @@ pub fn project(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
             }));
         }
     }
+    let living: BTreeMap<RouteName, Route<'_>> = cluster.routes().map(|route| (route.full_name(), route)).collect();
     for (policy, built) in routes {
-        add(&mut after, cluster, policy, built);
+        add(
+            &mut after,
+            living.get(&built.as_route().full_name()).copied(),
+            policy,
+            built,
+        );
     }
     for (policy, mut limit) in limits {
         if let Some(mut server) = limit.server {
@@ -137,10 +147,6 @@ fn held(policy: &ResiliencePolicy, enacted: &Enacted, cluster: &Cluster) -> Vec<
     }
     conflicts.dedup();
     conflicts
-}
-
-fn is_suspended(cluster: &Cluster, name: &PolicyName) -> bool {
-    cluster.policy(name).is_some_and(|policy| policy.spec.suspend)
 }
 
 /// The metadata of what a target stands for, if it is there.
@@ -242,10 +248,8 @@ fn entry(manager: &str, operation: &str, keys: &serde_json::Map<String, Value>) 
     }
 }
 
-fn add(after: &mut Cluster, before: &Cluster, policy: &ResiliencePolicy, built: Built) {
-    let name = built.as_route().full_name();
+fn add(after: &mut Cluster, living: Option<Route<'_>>, policy: &ResiliencePolicy, built: Built) {
     let own = PolicyName::of(policy);
-    let living = before.routes().find(|route| route.full_name() == name);
     if living.is_some_and(|route| route.owner().as_ref() != Some(&own)) {
         return;
     }

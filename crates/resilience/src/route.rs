@@ -25,6 +25,7 @@ use crate::{
 
 mod acceptance;
 mod build;
+mod expression;
 mod request;
 
 pub use acceptance::{Acceptance, CONTROLLER, accepted};

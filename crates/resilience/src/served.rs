@@ -41,7 +41,7 @@ pub(crate) fn served<'a>(
 ) -> Result<Served<'a>, Refusal> {
     let spoken = spoken(cluster, service, port)?;
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
-    let routes = followed(cluster, |route| {
+    let routes = followed(cluster, &namespace, &name, |route| {
         (route.place() == Place::HttpRoute || spoken != Spoken::Http1)
             && [namespace.as_str(), client].contains(&route.namespace().as_str())
             && route.attached(&namespace, &name, port)
@@ -54,10 +54,15 @@ pub(crate) fn served<'a>(
     })
 }
 
-/// Of the routes that are taken here, those that Linkerd follows: seen, convertible, of one kind, in its order.
-fn followed(cluster: &Cluster, taken: impl Fn(&Route<'_>) -> bool) -> Vec<Route<'_>> {
+/// Of the routes with this parent that are taken, those that Linkerd follows: seen, convertible, of one kind, in its order.
+fn followed<'a>(
+    cluster: &'a Cluster,
+    namespace: &str,
+    name: &str,
+    taken: impl Fn(&Route<'_>) -> bool,
+) -> Vec<Route<'a>> {
     let mut routes: Vec<Route<'_>> = cluster
-        .routes()
+        .routes_of(namespace, name)
         .filter(|route| cluster.sees(*route) && taken(route) && route.convertible().is_ok())
         .collect();
     let grpc = routes.iter().any(|route| route.place() == Place::GrpcRoute);
@@ -72,7 +77,7 @@ pub(crate) fn served_outside<'a>(cluster: &'a Cluster, network: &EgressNetwork, 
     let at = |route: Route<'_>, parent: &ParentRef| {
         route.is_parent(parent, "EgressNetwork", &namespace, &name) && parent.port.is_none_or(|named| named == port)
     };
-    followed(cluster, |route| {
+    followed(cluster, &namespace, &name, |route| {
         let mut parents = route.parents().iter().filter(|parent| at(*route, parent));
         route.namespace() == namespace
             && parents.any(|parent| accepted(route.verdicts(), parent, &namespace) == Acceptance::Accepted)

@@ -47,7 +47,7 @@ proptest! {
         for key in adoption.respelt.keys() {
             cluster.services[0].metadata.annotations.as_mut().unwrap().remove(key);
         }
-        cluster.policies = vec![policy];
+        cluster.policies = vec![policy].into();
         let enacted = enact(&cluster.policies[0], &cluster);
         if enacted.targets.iter().any(|target| target.refusal().is_some()) {
             return Ok(());
@@ -283,7 +283,7 @@ fn a_diff_says_what_is_stored_and_what_calls_get() {
         "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]},
     });
     let mut cluster = trellis_resilience::Cluster::of(trellis_resilience::Mesh::from_flag("2.20").unwrap());
-    cluster.services = vec![serde_json::from_value(service).unwrap()];
+    cluster.services = vec![serde_json::from_value(service).unwrap()].into();
     cluster.policies = vec![
         serde_json::from_value(json!({
             "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
@@ -291,7 +291,8 @@ fn a_diff_says_what_is_stored_and_what_calls_get() {
             "spec": {"targetRef": {"name": "web"}, "timeout": {"requestTimeout": "1s"}},
         }))
         .unwrap(),
-    ];
+    ]
+    .into();
     let (after, _) = project(&cluster);
     let found = diff(&cluster, &after);
     assert_eq!(found.objects.len(), 1);
@@ -322,7 +323,8 @@ fn a_diff_shows_rate_limits_and_what_is_made_for_policies() {
             "spec": {"clusterIP": "10.0.0.1", "selector": {"app": "web"}, "ports": [{"port": 80}]},
         }))
         .unwrap(),
-    ];
+    ]
+    .into();
     let policy = |rate: u32| {
         serde_json::from_value(json!({
             "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
@@ -333,9 +335,9 @@ fn a_diff_shows_rate_limits_and_what_is_made_for_policies() {
         .unwrap()
     };
     let none = project(&cluster).0;
-    cluster.policies = vec![policy(5)];
+    cluster.policies = vec![policy(5)].into();
     let five = project(&cluster).0;
-    cluster.policies = vec![policy(9)];
+    cluster.policies = vec![policy(9)].into();
     let nine = project(&cluster).0;
 
     let made = diff(&none, &five).objects;

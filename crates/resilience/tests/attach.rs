@@ -9,7 +9,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 use trellis_api::{ResiliencePolicy, Section};
 use trellis_resilience::{
-    PolicyName,
+    Cluster, Mesh, PolicyName,
     annotations::Place,
     attach::{Level, Target, winners},
 };
@@ -233,6 +233,24 @@ proptest! {
                 prop_assert_eq!(&pair.get(&section).unwrap().policy, &winner.policy);
             }
         }
+    }
+
+    /// Those that a cluster finds for a target decide like all of them.
+    #[test]
+    fn nobody_wins_who_is_not_asked(policies in set(), kind in 0..4) {
+        let target = match kind {
+            0 => service(),
+            1 => Target::new(Place::Service, "shop", "api"),
+            2 => route(),
+            _ => Target {
+                owner: policies.first().map(PolicyName::of),
+                ..route()
+            },
+        };
+        let mut cluster = Cluster::of(Mesh::from_flag("2.20").unwrap());
+        cluster.policies = policies.clone().into();
+        let all: Vec<&ResiliencePolicy> = policies.iter().collect();
+        prop_assert_eq!(winners(&target, &cluster.candidates(&target)), winners(&target, &all));
     }
 
     /// Sections are independent: taking one away from every policy leaves the winners of the others.

@@ -113,7 +113,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
         for service in &mut cluster.services {
             service.metadata.labels = Some([("app".to_owned(), "web".to_owned())].into());
         }
-        cluster.policies = policies;
+        cluster.policies = policies.into();
         cluster
     })
 }
@@ -129,10 +129,10 @@ fn settled(cluster: &Cluster) -> (Cluster, Vec<Conflict>) {
 
 fn stored(cluster: &Cluster) -> Value {
     json!([
-        cluster.services,
-        cluster.http_routes,
-        cluster.linkerd_routes,
-        cluster.grpc_routes
+        *cluster.services,
+        *cluster.http_routes,
+        *cluster.linkerd_routes,
+        *cluster.grpc_routes
     ])
 }
 
@@ -236,9 +236,9 @@ proptest! {
             }
             routes.iter().map(Route::read).collect::<Vec<_>>()
         };
-        let mut routes = values(json!(after.http_routes));
-        routes.extend(values(json!(after.grpc_routes)));
-        routes.extend(values(json!(after.linkerd_routes)));
+        let mut routes = values(json!(*after.http_routes));
+        routes.extend(values(json!(*after.grpc_routes)));
+        routes.extend(values(json!(*after.linkerd_routes)));
         let names: Vec<(String, usize, usize)> = after.profiles.iter().map(|profile| {
             let count = |list: &Option<Vec<Value>>| list.as_ref().map_or(0, Vec::len);
             let namespace = profile.metadata.namespace.clone().unwrap();
@@ -246,7 +246,7 @@ proptest! {
         }).collect();
         let state = State {
             version: after.mesh.version.release(),
-            services: after.services.clone(),
+            services: after.services.to_vec(),
             routes,
             profiles: names.iter().map(|(namespace, routes, overrides)| Profile {
                 namespace, name: "web.shop.svc.cluster.local", routes: *routes, overrides: *overrides,

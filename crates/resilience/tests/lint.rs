@@ -45,7 +45,7 @@ fn cluster(version: &str, annotations: &Value, routes: &[Value], policy: &Value)
         .unwrap()
     });
     Cluster {
-        services: vec![serde_json::from_value(service).unwrap()],
+        services: vec![serde_json::from_value(service).unwrap()].into(),
         http_routes: of("HTTPRoute")
             .into_iter()
             .map(|it| serde_json::from_value(it).unwrap())
@@ -180,7 +180,8 @@ fn a_service_that_cannot_work_is_said_if_it_says_something() {
             "metadata": {"name": "web.shop.svc.cluster.local", "namespace": "shop"}, "spec": {"routes": [{}]},
         }))
         .unwrap(),
-    ];
+    ]
+    .into();
     assert_eq!(lint(&shadowed)[0].rule, Rule::ServiceProfile);
 }
 

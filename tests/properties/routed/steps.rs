@@ -1,6 +1,7 @@
 //! What may happen in a cell, and random sequences of it.
 //!
-//! place 0: Services, users' routes, policies for them │ places 1 and 2: policies of consumers
+//! place 0: Services, users' routes, policies for them │ places 1 and 2: consumers' policies, users' routes for consumers,
+//! policies for those
 
 use std::time::Duration;
 
@@ -14,8 +15,15 @@ use crate::{
 
 /// Stands in a spec for the name of the Services' namespace.
 pub(crate) const THERE: &str = "@";
-/// The routes of users, one of each kind.
-pub(crate) const THEIRS: [(&str, &str); 2] = [("HTTPRoute", "theirs"), ("GRPCRoute", "theirs-rpc")];
+/// The routes of users: one of each kind beside the Services, and one in each place of consumers. Its name is another
+/// one, since of two that were made in the same second the name decides, and their namespaces do not.
+pub(crate) const THEIRS: [(&str, &str); 3] = [
+    ("HTTPRoute", "theirs"),
+    ("GRPCRoute", "theirs-rpc"),
+    ("HTTPRoute", "theirs-here"),
+];
+/// Where there may be which of them: a place, and a number in [`THEIRS`].
+const WHERE: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 2), (2, 2)];
 /// The policies of a place.
 pub(crate) const POLICIES: &[&str] = &["one", "two"];
 
@@ -32,9 +40,9 @@ pub(crate) enum Step {
     Service(&'static str, Shape),
     DeleteService(&'static str),
     RecreateService(&'static str, Shape),
-    /// A user's route of this kind at this port, with this annotation.
-    Route(usize, Option<u16>, Option<(&'static str, &'static str)>),
-    DeleteRoute(usize),
+    /// In a place, a user's route of this number, at this port, with this annotation.
+    Route(usize, usize, Option<u16>, Option<(&'static str, &'static str)>),
+    DeleteRoute(usize, usize),
     /// A profile that rules instead of everything else, for the clients of a place; or none.
     Profile(usize, bool),
     /// Another manager writes an annotation on a route that a policy made: the one of this rank, if there are so many.
@@ -171,8 +179,15 @@ fn spec(place: usize) -> BoxedStrategy<Value> {
             Form::UsersGrpc,
         ])
     } else {
-        // For consumers: all requests, or some.
-        select(vec![Form::Whole, Form::Whole, Form::Http, Form::Grpc])
+        // For consumers: all requests, some, or those of a route that is theirs.
+        select(vec![
+            Form::Whole,
+            Form::Whole,
+            Form::Http,
+            Form::Grpc,
+            Form::UsersHttp,
+            Form::UsersHttp,
+        ])
     };
     let service = prop_oneof![4 => Just(SERVICES[0]), 1 => Just(SERVICES[1])];
     let port = option::weighted(0.4, select(vec![80u16, 80, 8080]));
@@ -193,13 +208,11 @@ fn spec(place: usize) -> BoxedStrategy<Value> {
     })
     .prop_map(move |(form, mut spec, entries, service, port)| {
         spec["targetRef"] = match form {
-            Form::UsersHttp => json!({ "kind": THEIRS[0].0, "name": THEIRS[0].1 }),
-            Form::UsersGrpc => json!({ "kind": THEIRS[1].0, "name": THEIRS[1].1 }),
+            Form::UsersHttp => theirs(if place == 0 { 0 } else { 2 }),
+            Form::UsersGrpc => theirs(1),
+            _ if place > 0 => json!({ "name": service, "namespace": THERE }),
             _ => json!({ "name": service }),
         };
-        if place > 0 {
-            spec["targetRef"]["namespace"] = THERE.into();
-        }
         if let Some(port) = port.filter(|_| spec["targetRef"]["kind"].is_null()) {
             spec["targetRef"]["port"] = port.into();
         }
@@ -209,6 +222,11 @@ fn spec(place: usize) -> BoxedStrategy<Value> {
         spec
     })
     .boxed()
+}
+
+fn theirs(number: usize) -> Value {
+    let (kind, name) = THEIRS[number];
+    json!({ "kind": kind, "name": name })
 }
 
 fn policy() -> BoxedStrategy<(usize, &'static str, Value)> {
@@ -228,6 +246,7 @@ fn step(weights: Weights) -> BoxedStrategy<Step> {
         )
     };
     let port = option::of(select(vec![80u16, 8080]));
+    let theirs = || prop_oneof![3 => select(&WHERE[..2]), 2 => select(&WHERE[2..])];
     let says = select(vec![
         Says::TheTruth,
         Says::TheTruth,
@@ -247,9 +266,9 @@ fn step(weights: Weights) -> BoxedStrategy<Step> {
             1 | 2 => Step::RecreateService(name, shape),
             _ => Step::Service(name, shape),
         }),
-        routes * 2 => (0..2usize, port, option::of(select(FOREIGN)))
-            .prop_map(|(kind, port, annotation)| Step::Route(kind, port, annotation)),
-        routes => (0..2usize).prop_map(Step::DeleteRoute),
+        routes * 2 => (theirs(), port, option::of(select(FOREIGN)))
+            .prop_map(|((place, number), port, annotation)| Step::Route(place, number, port, annotation)),
+        routes => theirs().prop_map(|(place, number)| Step::DeleteRoute(place, number)),
         1 => (0..3usize, prop::bool::weighted(0.4)).prop_map(|(place, there)| Step::Profile(place, there)),
         meddling => (0..3usize, select(FOREIGN)).prop_map(|(rank, (key, value))| Step::Meddle(rank, key, value)),
         moods => says.prop_map(Step::Says),
@@ -258,14 +277,18 @@ fn step(weights: Weights) -> BoxedStrategy<Step> {
     .boxed()
 }
 
-/// A whole sequence: a Service, a policy that makes routes for it and one of a consumer, then anything.
+/// A whole sequence: a Service, a policy that makes routes for it and one of a consumer, for whom a user may have made a
+/// route; then anything.
 pub(crate) fn sequence(weights: Weights) -> BoxedStrategy<Vec<Step>> {
-    let begin = (shape(false), policy(), spec(1)).prop_map(|(shape, (place, name, spec), consumer)| {
-        vec![
+    let theirs = prop::bool::weighted(0.4);
+    let begin = (shape(false), policy(), spec(1), theirs).prop_map(|(shape, (place, name, spec), consumer, theirs)| {
+        let mut begin = vec![
             Step::Service(SERVICES[0], shape),
             Step::Policy(place, name, spec),
             Step::Policy(1, "two", consumer),
-        ]
+        ];
+        begin.extend(theirs.then_some(Step::Route(1, 2, None, None)));
+        begin
     });
     (begin.prop_shuffle(), vec(step(weights), 4..=9))
         .prop_map(|(begin, rest)| [begin, rest].concat())

@@ -2,33 +2,41 @@
 //!
 //! Invariant: what the spec still names stays, though it could not be written anew.
 
+use std::collections::HashSet;
+
 use trellis_api::{ResiliencePolicy, Section, status::InventoryEntry};
 use trellis_resilience::{Enacted, Standing, route};
 
 /// Of what is recorded for the policy, what its spec does not name, or what another policy decides instead.
 pub(super) fn former(policy: &ResiliencePolicy, targets: &[Enacted]) -> Vec<InventoryEntry> {
     let inventory = policy.status.iter().flat_map(|status| &status.common.inventory);
+    let parts: HashSet<Part<'_>> = targets.iter().map(part).collect();
+    let limits = limits(policy, targets);
     inventory
-        .filter(|entry| !is_asked(policy, targets, entry))
+        .filter(|entry| !is_asked(policy, &parts, limits, entry))
         .cloned()
         .collect()
 }
 
-fn is_asked(policy: &ResiliencePolicy, targets: &[Enacted], entry: &InventoryEntry) -> bool {
+/// Kind, namespace and name of something that annotations are written to.
+type Part<'a> = (&'a str, &'a str, &'a str);
+
+fn part(enacted: &Enacted) -> Part<'_> {
+    let target = &enacted.target;
+    (target.place.as_str(), &target.namespace, &target.name)
+}
+
+fn is_asked(policy: &ResiliencePolicy, parts: &HashSet<Part<'_>>, limits: bool, entry: &InventoryEntry) -> bool {
     if entry.part {
-        return targets.iter().any(|enacted| {
-            let target = &enacted.target;
-            target.place.to_string() == entry.kind
-                && entry.namespace.as_deref() == Some(target.namespace.as_str())
-                && entry.name == target.name
-        });
+        let namespace = entry.namespace.as_deref();
+        return namespace.is_some_and(|namespace| parts.contains(&(entry.kind.as_str(), namespace, &entry.name)));
     }
     match entry.kind.as_str() {
         "HTTPRoute" | "GRPCRoute" => route::is_asked(policy, &entry.kind, &entry.name),
-        "HTTPLocalRateLimitPolicy" => limits(policy, targets),
+        "HTTPLocalRateLimitPolicy" => limits,
         "Server" => {
             let limit = policy.spec.rate_limit.as_ref();
-            limits(policy, targets) && limit.is_some_and(|limit| limit.create_server.is_some())
+            limits && limit.is_some_and(|limit| limit.create_server.is_some())
         }
         // What is unknown here is left to the prune after a full success.
         _ => true,

@@ -284,7 +284,7 @@ mod tests {
             "spec": {"targetRef": {"kind": "Namespace", "name": "shop"}, "retry": {}},
         }))
         .expect("a policy");
-        cluster.policies = vec![policy.clone()];
+        cluster.policies = vec![policy.clone()].into();
         let missing = json!({"apiVersion": "v1", "kind": "Service", "namespace": "shop", "name": "s00", "part": true});
         let outcome = Outcome {
             end: End::Refused(Reason::ForeignOwner.refuse("somebody holds it")),

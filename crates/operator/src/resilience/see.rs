@@ -1,6 +1,6 @@
 //! The reads: the part of the cluster that matters to one policy, all of it from watches.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::{Resource, ResourceExt as _};
@@ -65,7 +65,7 @@ impl Resilience {
         let namespace = target.and_then(|target| target.namespace.as_deref()).or(own);
         match target.map(|target| (target.kind, target.name.as_str())) {
             None | Some((TargetKind::Namespace, _)) => {
-                cluster.services = owned(world.list::<Service>(own).await?);
+                cluster.services = owned(world.list::<Service>(own).await?).into();
             }
             Some((TargetKind::Service, name)) => {
                 cluster
@@ -93,17 +93,16 @@ impl Resilience {
             parents_of(&mut cluster, world, &contended).await?;
         }
         attached(&mut cluster, world).await?;
-        for (namespace, name) in carriers(policy) {
-            if cluster.service(namespace, name).is_none() {
-                let found = world.get::<Service>(Some(namespace), name).await?;
-                cluster.services.extend(found.map(Arc::unwrap_or_clone));
-            }
+        let carriers = carriers(policy).filter(|(namespace, name)| cluster.service(namespace, name).is_none());
+        for (namespace, name) in carriers.collect::<Vec<_>>() {
+            let found = world.get::<Service>(Some(namespace), name).await?;
+            cluster.services.extend(found.map(Arc::unwrap_or_clone));
         }
         if policy.spec.rate_limit.is_some() {
-            cluster.servers = owned(world.list::<Server>(own).await?);
+            cluster.servers = owned(world.list::<Server>(own).await?).into();
             cluster.rate_limits = owned(world.list::<HttpLocalRateLimitPolicy>(own).await?);
         }
-        cluster.policies = owned(world.contenders::<ResiliencePolicy>(&contended)?);
+        cluster.policies = owned(world.contenders::<ResiliencePolicy>(&contended)?).into();
         // The policy itself as it is carried out, which may be newer than what the watch has shown of it.
         cluster
             .policies
@@ -151,20 +150,21 @@ async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
         .egress_networks
         .iter()
         .map(|network| Reference::to::<EgressNetwork>(network.namespace().as_deref(), &network.name_any()));
+    let mut known: HashSet<Option<String>> = cluster.routes().map(|route| route.meta().uid.clone()).collect();
     for reference in services.chain(networks).collect::<Vec<_>>() {
-        add(&mut cluster.http_routes, world.about(&reference).await?);
-        add(&mut cluster.linkerd_routes, world.about(&reference).await?);
-        add(&mut cluster.grpc_routes, world.about(&reference).await?);
-        add(&mut cluster.profiles, world.about(&reference).await?);
+        add(&mut cluster.http_routes, &mut known, world.about(&reference).await?);
+        add(&mut cluster.linkerd_routes, &mut known, world.about(&reference).await?);
+        add(&mut cluster.grpc_routes, &mut known, world.about(&reference).await?);
+        add(&mut cluster.profiles, &mut known, world.about(&reference).await?);
     }
     Ok(())
 }
 
-/// Those that are not there yet.
-fn add<K: Resource + Clone>(known: &mut Vec<K>, found: Vec<Arc<K>>) {
+/// Those that are not known yet, by their uids.
+fn add<K: Resource + Clone>(all: &mut Vec<K>, known: &mut HashSet<Option<String>>, found: Vec<Arc<K>>) {
     for object in found {
-        if !known.iter().any(|known| known.meta().uid == object.meta().uid) {
-            known.push(Arc::unwrap_or_clone(object));
+        if known.insert(object.meta().uid.clone()) {
+            all.push(Arc::unwrap_or_clone(object));
         }
     }
 }

@@ -306,7 +306,7 @@ impl<'a> Parent<'a> {
                 let mut parents = self.ports(route);
                 route.place() == Place::GrpcRoute && parents.any(|parent| parent.port == port)
             };
-            self.contest.place == Place::HttpRoute && cluster.routes().any(named)
+            self.contest.place == Place::HttpRoute && cluster.routes_of(&self.namespace, &self.name).any(named)
         };
         open.into_iter().filter(|port| !grpc(*port)).collect()
     }
@@ -330,7 +330,7 @@ impl<'a> Parent<'a> {
     fn foreign<'c>(&'c self, policy: &'c ResiliencePolicy, cluster: &'c Cluster) -> impl Iterator<Item = Route<'c>> {
         let own = policy.namespace().unwrap_or_default();
         cluster
-            .routes()
+            .routes_of(&self.namespace, &self.name)
             .filter(|route| route.owner().is_none())
             .filter(move |route| [&self.namespace, &own].contains(&&route.namespace()))
             .filter(|route| self.ports(*route).next().is_some())

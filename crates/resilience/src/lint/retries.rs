@@ -20,7 +20,9 @@ pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
         let object = format!("Service {namespace}/{name}");
         let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
         for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
-            let attached = cluster.routes().filter(|route| route.attached(&namespace, &name, port));
+            let attached = cluster
+                .routes_of(&namespace, &name)
+                .filter(|route| route.attached(&namespace, &name, port));
             let clients: BTreeSet<String> = attached.map(Route::namespace).chain([namespace.clone()]).collect();
             for client in clients {
                 let Ok(explained) = explain(cluster, &namespace, &name, port, &client) else {

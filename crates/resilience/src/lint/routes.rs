@@ -67,7 +67,9 @@ fn unreached(cluster: &Cluster, service: &Service, findings: &mut Vec<Finding>) 
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
-        let attached = cluster.routes().filter(|route| route.attached(&namespace, &name, port));
+        let attached = cluster
+            .routes_of(&namespace, &name)
+            .filter(|route| route.attached(&namespace, &name, port));
         // Clients elsewhere follow what those of the Service's namespace do.
         let clients: BTreeSet<String> = attached.map(Route::namespace).chain([namespace.clone()]).collect();
         for client in clients {

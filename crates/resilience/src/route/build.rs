@@ -13,7 +13,6 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
-use regex::Regex;
 use serde::Serialize;
 use trellis_api::{GrpcMatch, HeaderType, HttpMatch, PathType, PolicyRoute, ResiliencePolicy, TargetKind, TargetRef};
 use trellis_bindings::gateway::{
@@ -22,7 +21,7 @@ use trellis_bindings::gateway::{
 };
 use trellis_core::Refusal;
 
-use super::{OWNER, Request, Route};
+use super::{OWNER, Request, Route, expression};
 use crate::{Reason, annotations::Annotations, annotations::Place, joined, shortened};
 
 /// A route that is made for a policy.
@@ -325,11 +324,10 @@ fn grpc_match(wanted: &GrpcMatch) -> GrpcRouteMatch {
 }
 
 fn expression(entry: &str, text: &str) -> Result<(), Refusal> {
-    Regex::new(text).map(|_| ()).map_err(|error| {
-        let last = error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+    expression::check(text).map_err(|why| {
         Reason::Invalid
             .refuse(format!(
-                "{text:?} is not a regular expression that Linkerd reads: {last}"
+                "{text:?} is not a regular expression that Linkerd reads: {why}"
             ))
             .field(format!("{entry}.http.matches"))
     })

@@ -34,7 +34,7 @@ impl Case {
         };
         State {
             version: self.cluster.mesh.version.release(),
-            services: self.cluster.services.clone(),
+            services: self.cluster.services.to_vec(),
             routes: self.routes.iter().map(Route::read).collect(),
             profiles: self.profiles.iter().map(profile).collect(),
             http: self.cluster.gateway.http.iter().map(String::as_str).collect(),
@@ -287,7 +287,7 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
                     http: strings(http),
                     grpc: strings(grpc),
                 },
-                services: vec![serde_json::from_value(service).unwrap()],
+                services: vec![serde_json::from_value(service).unwrap()].into(),
                 http_routes: named(routes.clone(), "HTTPRoute").into_iter().map(typed).collect(),
                 grpc_routes: named(routes.clone(), "GRPCRoute")
                     .into_iter()

@@ -27,7 +27,7 @@ fn network(status: &Value) -> Value {
 #[case::old("2.16", json!({"conditions": [{"type": "Accepted", "status": "True"}]}), Some("FeatureNotInVersion"))]
 fn an_egress_network_must_be_taken(#[case] version: &str, #[case] status: Value, #[case] expected: Option<&str>) {
     let mut cluster = cluster(version);
-    cluster.egress_networks = vec![serde_json::from_value(network(&status)).unwrap()];
+    cluster.egress_networks = vec![serde_json::from_value(network(&status)).unwrap()].into();
     let target = json!({"kind": "EgressNetwork", "name": "internet", "port": 443});
     let found = done(&cluster, &json!({"targetRef": target, "retry": {}}));
     assert_eq!(reason(&found), expected);
@@ -50,7 +50,7 @@ fn an_egress_network_must_be_taken(#[case] version: &str, #[case] status: Value,
 fn an_egress_network_has_no_breaker() {
     let mut cluster = cluster("2.20");
     let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
-    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()];
+    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()].into();
     let found = done(
         &cluster,
         &json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"}, "retry": {}, "circuitBreaker": {}}),
@@ -72,7 +72,7 @@ fn statuses_of_grpc_need_a_route_that_linkerd_takes(
 ) {
     let mut cluster = cluster("2.20");
     let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
-    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()];
+    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()].into();
     let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
     let verdict = |status| {
         json!([{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
@@ -84,7 +84,7 @@ fn statuses_of_grpc_need_a_route_that_linkerd_takes(
         "spec": {"parentRefs": [parent], "rules": [{"filters": filters}]},
         "status": {"parents": accepted.map_or_else(|| json!([]), verdict)},
     });
-    cluster.grpc_routes = vec![serde_json::from_value(route).unwrap()];
+    cluster.grpc_routes = vec![serde_json::from_value(route).unwrap()].into();
     let target = json!({"kind": "EgressNetwork", "name": "internet"});
     let found = done(
         &cluster,
@@ -102,7 +102,7 @@ fn statuses_of_grpc_need_a_route_that_linkerd_takes(
 fn what_a_route_of_a_network_sets_itself_is_noted() {
     let mut cluster = cluster("2.20");
     let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
-    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()];
+    cluster.egress_networks = vec![serde_json::from_value(network(&taken)).unwrap()].into();
     let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
     let route = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
@@ -111,7 +111,7 @@ fn what_a_route_of_a_network_sets_itself_is_noted() {
         "status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
                                 "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]},
     });
-    cluster.http_routes = vec![serde_json::from_value(route).unwrap()];
+    cluster.http_routes = vec![serde_json::from_value(route).unwrap()].into();
     let spec = json!({"targetRef": {"kind": "EgressNetwork", "name": "internet"},
                       "retry": {}, "timeout": {"requestTimeout": "1s"}});
     let found = done(&cluster, &spec);
@@ -143,7 +143,7 @@ fn a_server_is_made_for_a_port_without_one(
         "spec": {"podSelector": {"matchLabels": pods}, "port": port},
     });
     let mut cluster = cluster("2.20");
-    cluster.servers = vec![serde_json::from_value(with_kind(theirs)).unwrap()];
+    cluster.servers = vec![serde_json::from_value(with_kind(theirs)).unwrap()].into();
     let found = done(&cluster, &spec);
     assert_eq!(reason(&found), expected.or(Some("RateLimitPending")));
     assert_eq!(found.targets[0].limit.is_some(), expected.is_none());
@@ -180,7 +180,7 @@ fn linkerd_speaks_of_a_server(#[case] about: Option<&str>, #[case] expected: Opt
         },
     });
     let mut cluster = cluster("2.20");
-    cluster.servers = vec![serde_json::from_value(with_kind(server)).unwrap()];
+    cluster.servers = vec![serde_json::from_value(with_kind(server)).unwrap()].into();
     cluster.rate_limits = vec![serde_json::from_value(limit).unwrap()];
     let limit = json!({"enabled": true, "requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
     let found = done(&cluster, &json!({"targetRef": {"name": "web"}, "rateLimit": limit}));

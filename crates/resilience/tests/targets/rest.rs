@@ -84,7 +84,7 @@ fn a_network_that_denies_stays_shut(#[case] policy: &str, #[case] expected: bool
         "metadata": {"name": "internet", "namespace": "shop"}, "spec": {"trafficPolicy": policy},
         "status": {"conditions": [{"type": "Accepted", "status": "True"}]},
     });
-    cluster.egress_networks = vec![serde_json::from_value(network).unwrap()];
+    cluster.egress_networks = vec![serde_json::from_value(network).unwrap()].into();
     let target = json!({"kind": "EgressNetwork", "name": "internet", "port": 443});
     assert_eq!(rest(&cluster, &target).is_some(), expected);
     let spec = json!({"targetRef": target, "routes": entries(SEARCH), "timeout": {"requestTimeout": "1s"}});

@@ -149,7 +149,7 @@ fn of_two_kinds_the_older_policy_stays() {
         "a",
         &json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "timeout": timeout}),
     );
-    cluster.policies = vec![new.clone(), old.clone()];
+    cluster.policies = vec![new.clone(), old.clone()].into();
     assert_eq!(reason(&enact(&old, &cluster)), Some("RoutePending"));
     let refused = enact(&new, &cluster);
     assert_eq!(reason(&refused), Some("RouteConflicted"));
@@ -281,7 +281,7 @@ fn routes_that_say_their_own_shadow_the_service() {
 fn once_written_it_is_in_force() {
     let mut cluster = cluster("2.20");
     let spec = json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "retry": {}});
-    cluster.policies = vec![policy("p", &spec)];
+    cluster.policies = vec![policy("p", &spec)].into();
     let (after, conflicts) = project(&cluster);
     assert!(conflicts.is_empty());
     let found = enact(&after.policies[0], &after);
@@ -294,7 +294,7 @@ fn once_written_it_is_in_force() {
 fn the_rest_must_be_readable_too() {
     let mut cluster = cluster("2.20");
     let spec = json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "retry": {}});
-    cluster.policies = vec![policy("p", &spec)];
+    cluster.policies = vec![policy("p", &spec)].into();
     let (mut after, _) = project(&cluster);
     let rest = after
         .http_routes

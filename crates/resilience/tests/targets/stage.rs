@@ -39,7 +39,7 @@ pub(crate) fn cluster(version: &str) -> Cluster {
         },
     });
     Cluster {
-        services: vec![serde_json::from_value(service).unwrap()],
+        services: vec![serde_json::from_value(service).unwrap()].into(),
         ..Cluster::of(Mesh::from_flag(version).unwrap())
     }
 }

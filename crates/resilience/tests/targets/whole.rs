@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use trellis_api::{MAX_SERVICES, Readiness, Section};
 use trellis_resilience::Standing;
 
-use crate::stage::{cluster, done, policy, reason};
+use crate::stage::{cluster, done, policy, reason, route};
 
 #[rstest]
 #[case::service(json!({"targetRef": {"name": "api"}}), "TargetServiceNotFound")]
@@ -111,6 +111,52 @@ fn a_rate_limit_that_is_not_switched_on_says_so() {
     let status = found.status();
     assert_eq!(status.reason, "Applied");
     assert!(status.message.contains("rateLimit.enabled"), "{}", status.message);
+}
+
+/// Each with a route, a profile elsewhere and an older policy of its own: what is not about a Service is not looked at for
+/// it, and the policy acts on every one.
+#[test]
+fn a_full_namespace_is_no_matter_of_squares() {
+    let mut cluster = cluster("2.20");
+    let web = cluster.services.remove(0);
+    for index in 0..MAX_SERVICES {
+        let name = format!("s{index:04}");
+        let mut service = web.clone();
+        service.metadata.name = Some(name.clone());
+        cluster.services.push(service);
+        let parent = json!({"group": "", "kind": "Service", "name": name});
+        let mut route = route(
+            "HTTPRoute",
+            &json!({"metadata": {"name": name}, "spec": {"parentRefs": [parent]}}),
+        );
+        route["status"]["parents"][0]["parentRef"]["name"] = json!(name);
+        cluster.http_routes.push(serde_json::from_value(route).unwrap());
+        let profile = json!({
+            "metadata": {"name": format!("{name}.shop.svc.cluster.local"), "namespace": "other"},
+            "spec": {"routes": [{}]},
+        });
+        cluster.profiles.push(serde_json::from_value(profile).unwrap());
+        let spec = json!({"targetRef": {"name": name}, "timeout": {"requestTimeout": "1s"}});
+        cluster.policies.push(policy(&name, &spec));
+    }
+    let spec = json!({
+        "targetRef": {"kind": "Namespace", "name": "shop"}, "retry": {}, "timeout": {"requestTimeout": "2s"},
+    });
+    let found = done(&cluster, &spec);
+    assert_eq!((reason(&found), found.targets.len()), (None, MAX_SERVICES));
+    for (enacted, index) in found.targets.iter().zip(0..) {
+        assert_eq!(enacted.sections[&Section::Retry], Standing::Won);
+        let Standing::Overridden(by) = &enacted.sections[&Section::Timeout] else {
+            panic!("{:?}", enacted.sections);
+        };
+        assert_eq!(by.name(), format!("s{index:04}"));
+        let told = format!("their own ServiceProfile s{index:04}.shop.svc.cluster.local");
+        assert!(
+            enacted.notes.iter().any(|note| note.contains(&told)),
+            "{:?}",
+            enacted.notes
+        );
+    }
 }
 
 /// Beyond the bound what is there goes on, and nothing is added.
