@@ -102,6 +102,9 @@ impl View<'_> {
                 if *grpc {
                     causes.insert("HttpOnlyPort");
                 }
+                if self.spreads(subject) {
+                    causes.insert("GrpcNeedsPort");
+                }
             }
             Form::Theirs(name) => {
                 causes.insert("PortNotFound");

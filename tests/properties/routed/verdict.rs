@@ -52,7 +52,8 @@ impl View<'_> {
             }
         }
         let all_lost = sections(policy).iter().all(|(name, _)| subject.lost.contains(name));
-        let expected = self.target_is_there(&subject) && wrong.is_empty() && !all_lost;
+        let allowed = acting.is_empty() || !self.spreads(&subject);
+        let expected = self.target_is_there(&subject) && wrong.is_empty() && !all_lost && allowed;
         let said = format!("Ready={} {}: {}", ready.status, ready.reason, ready.message);
         if (ready.status == "True") != expected {
             return Err(format!(

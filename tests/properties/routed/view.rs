@@ -233,6 +233,17 @@ impl<'a> View<'a> {
         looked.into_iter().map(|(port, _)| Some(port)).collect()
     }
 
+    /// Whether its routes for gRPC would end HTTP at a second port: they name none, and several would follow them.
+    pub(super) fn spreads(&self, subject: &Subject<'_>) -> bool {
+        let named = subject.policy.spec.target_ref.as_ref().and_then(|target| target.port);
+        if named.is_some() || !matches!(subject.form, Form::Own(_, true)) {
+            return false;
+        }
+        let looked = self.outlooks_at(subject, subject.place).into_iter();
+        let follows = |(port, outlook): &(i32, Outlook)| outlook.inert.is_none() && !self.speaks_http_1(subject, *port);
+        looked.filter(follows).count() > 1
+    }
+
     /// Name of the entry that takes what fits no other at this port.
     pub(super) fn rest_name(subject: &Subject<'_>, port: Option<i32>) -> String {
         let target = subject.policy.spec.target_ref.as_ref();
