@@ -40,6 +40,9 @@ pub enum Reason {
     GatewayApiMissing,
     /// gRPC statuses are retried only where a `GRPCRoute` is attached to the Service; none is.
     GrpcNeedsGRPCRoute,
+    /// Routes for gRPC without a port would make Linkerd serve gRPC only at several ports of the Service, where HTTP would
+    /// lose its retries and timeouts. Name the port in `targetRef.port`.
+    GrpcNeedsPort,
     /// Every route of the Service sets this itself, and Linkerd then ignores what the Service says.
     ShadowedByRoutes,
     /// The Server that the rate limit names does not exist.
