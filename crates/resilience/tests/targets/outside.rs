@@ -122,6 +122,31 @@ fn what_a_route_of_a_network_sets_itself_is_noted() {
     );
 }
 
+/// A route without timeouts has those of the network, and zero ends every request.
+#[rstest]
+#[case::inherits(json!([{}]), Some("ForeignAnnotation"))]
+#[case::its_own(json!([{"timeouts": {"request": "1s"}}]), None)]
+fn a_route_of_a_network_inherits_its_zero(#[case] rules: Value, #[case] expected: Option<&str>) {
+    let mut cluster = cluster("2.20");
+    let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
+    let mut internet = network(&taken);
+    internet["metadata"]["annotations"] = json!({"timeout.linkerd.io/request": "0s"});
+    cluster.egress_networks = vec![serde_json::from_value(internet).unwrap()];
+    let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "api", "namespace": "shop"}, "spec": {"parentRefs": [parent], "rules": rules},
+        "status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+                                "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]},
+    });
+    cluster.http_routes = vec![serde_json::from_value(route).unwrap()];
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"kind": "HTTPRoute", "name": "api"}, "retry": {}}),
+    );
+    assert_eq!(reason(&found), expected);
+}
+
 /// Of two Servers for one port Linkerd takes one.
 #[rstest]
 #[case::same(json!({"app": "web"}), json!("http"), Some("ServerConflicted"), false)]
