@@ -222,7 +222,7 @@ fn message(policy: &ResiliencePolicy, targets: &[Enacted], cluster: &Cluster) ->
         }
     }];
     if let [one] = targets {
-        parts.extend(one.notes.iter().cloned());
+        parts.extend(one.told());
         let service = cluster.service(&one.target.namespace, &one.target.name);
         if let Some(service) = service.filter(|_| one.target.place == Place::Service) {
             let beside = siblings::beside(&one.annotations, &service.metadata, &owner::manager(policy));
