@@ -17,6 +17,7 @@ use crate::{
     target::{self, Spoken},
 };
 
+mod passed;
 mod rivals;
 
 /// What the routes are attached to.
@@ -161,6 +162,8 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
                 .into(),
         );
     }
+    let passed = parent.passed(policy, &built, &acting, &annotations, cluster);
+    enacted.notes.extend(passed);
     if let Some(standing) = built.iter().find_map(|route| standing(policy, parent, route, cluster)) {
         for section in enacted.acting(policy) {
             enacted.sections.insert(section, standing.clone());
