@@ -50,6 +50,9 @@ pub enum Reason {
     /// A Server would be made for a port that has one already, and Linkerd takes one for each. Name that one in
     /// `serverRef`.
     ServerConflicted,
+    /// The Server that the rate limit names is for other pods than those of the Service, or for a port to which none of
+    /// the Service's leads. The message says which.
+    ServerMismatch,
     /// The rate limit is written; Linkerd has not said yet whether it takes it.
     RateLimitPending,
     /// Linkerd does not take the rate limit; the message says why.

@@ -212,6 +212,39 @@ fn linkerd_speaks_of_a_server(#[case] about: Option<&str>, #[case] expected: Opt
     assert_eq!(reason(&found), expected);
 }
 
+/// A Server that is surely for other pods or another port limits nothing of the Service.
+#[rstest]
+#[case::same(json!({"podSelector": {"matchLabels": {"app": "web"}}, "port": 8080}), Some("RateLimitPending"), "")]
+#[case::other_pods(json!({"podSelector": {"matchLabels": {"app": "api"}}, "port": 8080}), Some("ServerMismatch"), "for other pods")]
+#[case::forbidden_label(json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}, "port": 8080}), Some("ServerMismatch"), "for other pods")]
+#[case::perhaps(json!({"podSelector": {"matchLabels": {"tier": "front"}}, "port": 8080}), Some("RateLimitPending"), "may be for other pods")]
+#[case::external(json!({"externalWorkloadSelector": {"matchLabels": {"app": "api"}}, "port": 8080}), Some("RateLimitPending"), "may be for other pods")]
+#[case::other_port(json!({"podSelector": {}, "port": 9090}), Some("ServerMismatch"), "leads to the port")]
+#[case::by_name(json!({"podSelector": {}, "port": "admin"}), Some("RateLimitPending"), "leads to the port")]
+fn a_server_of_others_limits_nothing(#[case] spec: Value, #[case] expected: Option<&str>, #[case] words: &str) {
+    let mut cluster = cluster("2.20");
+    let ports = json!([{"port": 80, "targetPort": 8080}, {"port": 81}]);
+    cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+    let server = json!({"metadata": {"name": "web-http", "namespace": "shop"}, "spec": spec});
+    cluster.servers = vec![serde_json::from_value(with_kind(server)).unwrap()];
+    let limit = json!({"enabled": true, "requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
+    let spec = json!({"targetRef": {"name": "web"}, "rateLimit": limit});
+    let found = done(&cluster, &spec);
+    assert_eq!(reason(&found), expected);
+    assert_eq!(found.targets[0].limit.is_some(), expected == Some("RateLimitPending"));
+    let told = format!(
+        "{}; {:?}",
+        found.targets[0].notes.join("; "),
+        found.targets[0].refusal()
+    );
+    assert!(told.contains(words), "{told}");
+    // A name of a port may be that of any number.
+    let ports = json!([{"port": 80, "targetPort": "http"}]);
+    cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+    let pods = words == "for other pods";
+    assert_eq!(reason(&done(&cluster, &spec)) == Some("ServerMismatch"), pods);
+}
+
 fn limited(version: &str, limit: &Value) -> Enactment {
     let mut cluster = cluster(version);
     cluster.servers = [("web-http", "http", "HTTP/1"), ("web-raw", "http", "opaque")]
