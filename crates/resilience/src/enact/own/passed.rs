@@ -138,8 +138,8 @@ impl Parent<'_> {
         };
         let routes = cluster.routes().filter(|route| route.namespace() != self.namespace);
         let namespaces: BTreeSet<String> = routes
-            .filter(|route| cluster.sees(*route) && route.convertible().is_ok())
-            .filter(|route| self.ports(*route).any(|parent| taken(parent, *route)) && loses(*route))
+            .filter(|route| self.ports(*route).any(|parent| taken(parent, *route)))
+            .filter(|route| cluster.sees(*route) && route.convertible().is_ok() && loses(*route))
             .map(Route::namespace)
             .collect();
         let namespaces: Vec<String> = namespaces.into_iter().collect();
