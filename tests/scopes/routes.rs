@@ -9,7 +9,7 @@ use trellis_bindings::gateway::{GrpcRoute, HttpRoute};
 use trellis_testkit::audit::Event;
 
 use crate::{
-    site::{NO, Site, linkerds, not_ready, owned, ready, route},
+    site::{NO, Site, linkerds, not_ready, owned, ready, route, service},
     stand_in::Says,
 };
 
@@ -167,11 +167,11 @@ async fn grpc_routes_are_ready_when_linkerd_says_so() {
 async fn a_users_route_of_the_other_kind_makes_ours_go() {
     let site = Site::new("yields", "2.18").await;
     site.service("web").await;
-    let spec = json!({
+    let mut spec = json!({
         "targetRef": { "name": "web" }, "timeout": { "requestTimeout": "2s" },
         "routes": [{ "name": "add", "grpc": { "matches": [{ "service": "shop.v1.Carts", "method": "Add" }] } }],
     });
-    site.policy("rpc", spec).await;
+    site.policy("rpc", spec.clone()).await;
     site.until("rpc", "Applied").await;
     let theirs = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": { "name": "theirs" },
@@ -186,6 +186,18 @@ async fn a_users_route_of_the_other_kind_makes_ours_go() {
     let accepted = |route: &HttpRoute| linkerds_verdict(&json!(route)) == json!("True");
     site.namespace.until("theirs", "accepted", accepted).await;
     site.namespace.delete::<HttpRoute>("theirs").await.unwrap();
+    site.until("rpc", "Applied").await;
+
+    // A second port would serve gRPC only, too, as long as the policy does not say which of them speaks it.
+    let port = |name: &str, port: u16| json!({ "name": name, "port": port, "targetPort": 8080 });
+    let ports = json!({ "ports": [port("http", 80), port("rpc", 9090)] });
+    site.namespace.apply(service("web", json!({}), ports)).await.unwrap();
+    not_ready(&site.until("rpc", "GrpcNeedsPort").await, "GrpcNeedsPort");
+    for name in ["rpc-add", "rpc-rest"] {
+        site.namespace.gone::<GrpcRoute>(name).await;
+    }
+    spec["targetRef"]["port"] = json!(9090);
+    site.policy("rpc", spec).await;
     site.until("rpc", "Applied").await;
     site.remove("rpc").await;
     site.finish().await;

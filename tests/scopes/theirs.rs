@@ -96,7 +96,7 @@ async fn a_users_route_gets_our_annotations_only() {
     site.until("slow", "Applied").await;
     site.remove("slow").await;
     let route: HttpRoute = site.namespace.get("slow").await.unwrap();
-    assert_eq!(route.annotations(), before.annotations());
+    assert_eq!(route.annotations(), &owned(&[FOREIGN]));
     assert_eq!(route.spec, before.spec);
     site.finish().await;
 }

@@ -11,10 +11,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Resource as _, ResourceExt as _};
-use trellis_api::{
-    MAX_SERVICES, Readiness, ResiliencePolicy, Section, SectionState, SectionStatus, TargetKind, TargetRef,
-    TargetStatus,
-};
+use trellis_api::{MAX_SERVICES, ResiliencePolicy, Section, TargetKind, TargetRef};
 use trellis_core::Refusal;
 
 use crate::{
@@ -30,6 +27,7 @@ use crate::{
 mod egress;
 mod own;
 mod service;
+mod status;
 mod theirs;
 mod user_route;
 
@@ -314,54 +312,6 @@ impl Enacted {
     #[must_use]
     pub fn in_force(&self) -> bool {
         self.refusal().is_none() && self.sections.values().any(|standing| *standing == Standing::Won)
-    }
-
-    /// What the policy's status says of this target, given that what is to be written is.
-    #[must_use]
-    pub fn status(&self) -> TargetStatus {
-        let overridden: Vec<(Section, &PolicyName)> = self
-            .sections
-            .iter()
-            .filter_map(|(section, standing)| match standing {
-                Standing::Overridden(by) => Some((*section, by)),
-                _ => None,
-            })
-            .collect();
-        let by: Vec<String> = overridden
-            .iter()
-            .map(|(section, by)| format!("policy {by} sets {section}"))
-            .collect();
-        let (ready, reason, message) = match self.refusal() {
-            Some(refusal) => (Readiness::False, refusal.reason, refusal.to_string()),
-            None if !self.in_force() => (Readiness::False, Reason::Overridden.as_str(), by.join("; ")),
-            None if overridden.is_empty() => (Readiness::True, Reason::Applied.as_str(), self.notes.join("; ")),
-            None => (Readiness::True, Reason::PartiallyOverridden.as_str(), by.join("; ")),
-        };
-        TargetStatus {
-            kind: self.target.kind(),
-            namespace: self.target.namespace.clone(),
-            name: self.target.name.clone(),
-            ready,
-            reason: reason.into(),
-            message,
-            sections: self
-                .sections
-                .iter()
-                .map(|(section, standing)| standing.status(*section))
-                .collect(),
-        }
-    }
-}
-
-impl Standing {
-    fn status(&self, section: Section) -> SectionStatus {
-        let (state, by) = match self {
-            Self::Won => (SectionState::InForce, None),
-            Self::Overridden(by) => (SectionState::Overridden, Some(by.to_string())),
-            Self::Inert(_) => (SectionState::Inert, None),
-            Self::Pending(_) => (SectionState::Pending, None),
-        };
-        SectionStatus { section, state, by }
     }
 }
 

@@ -252,10 +252,10 @@ fn slug(name: &str) -> String {
         .collect();
     let parts: Vec<&str> = mapped.split('-').filter(|part| !part.is_empty()).collect();
     let joined: String = parts.join("-").chars().take(40).collect();
-    let trimmed = joined.trim_matches('-');
-    if trimmed.is_empty() {
-        "route".into()
-    } else {
-        trimmed.into()
+    match joined.trim_matches('-') {
+        "" => "route".into(),
+        // With a number it is the name of a route that a policy makes by itself.
+        "rest" => "route-rest".into(),
+        trimmed => trimmed.into(),
     }
 }

@@ -44,7 +44,7 @@ pub struct Limit {
 ///
 /// Refuses with `FeatureNotInVersion` before 2.17, with `ServerNotFound`, with `Opaque` a Server whose port Linkerd does
 /// not read, as [`target::check`] a port for which a Server would be made, with `ServerConflicted` if that port has one,
-/// with `PortNotFound`, and with `Invalid` what the API server should have refused.
+/// with `PortNotFound`, with `ServerMismatch` a Server for other pods or another port, and with `Invalid` what the API server should have refused.
 pub fn limit(policy: &ResiliencePolicy, service: &Service, cluster: &Cluster) -> Result<Option<Limit>, Refusal> {
     let Some(asked) = policy
         .spec
@@ -173,14 +173,34 @@ fn fits(server: &Server, service: &Service) -> Result<Vec<String>, Refusal> {
             ))
             .field("spec.rateLimit.serverRef.name"));
     }
+    let mismatch = |message: String| {
+        Reason::ServerMismatch
+            .refuse(message)
+            .field("spec.rateLimit.serverRef.name")
+            .hint("name the Server of the Service's pods and port, or let one be made with createServer")
+    };
     let mut notes = Vec::new();
     let pods = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    if selects(server, pods) != Some(true) {
-        notes.push(format!("Server {name} may be for other pods than those of the Service"));
+    match selects(server, pods) {
+        Some(true) => {}
+        // Of workloads outside the cluster no labels are known here.
+        Some(false) if server.spec.pod_selector.is_some() => {
+            return Err(mismatch(format!(
+                "Server {name} is for other pods than those of the Service"
+            )));
+        }
+        _ => notes.push(format!("Server {name} may be for other pods than those of the Service")),
     }
     let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    let leads = |port: &ServicePort| server.spec.port.as_ref() == Some(&behind(port));
-    if !ports.into_iter().any(leads) {
+    let behind: Vec<IntOrString> = ports.map(behind).collect();
+    let number = |port: &IntOrString| matches!(port, IntOrString::Int(_));
+    if !server.spec.port.iter().any(|port| behind.contains(port)) {
+        // A name may be that of any number.
+        if server.spec.port.as_ref().is_some_and(number) && !behind.is_empty() && behind.iter().all(number) {
+            return Err(mismatch(format!(
+                "no port of the Service leads to the port of Server {name}"
+            )));
+        }
         notes.push(format!(
             "no port of the Service leads to the port of Server {name} by its name or number"
         ));

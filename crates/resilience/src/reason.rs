@@ -40,6 +40,9 @@ pub enum Reason {
     GatewayApiMissing,
     /// gRPC statuses are retried only where a `GRPCRoute` is attached to the Service; none is.
     GrpcNeedsGRPCRoute,
+    /// Routes for gRPC without a port would make Linkerd serve gRPC only at several ports of the Service, where HTTP would
+    /// lose its retries and timeouts. Name the port in `targetRef.port`.
+    GrpcNeedsPort,
     /// Every route of the Service sets this itself, and Linkerd then ignores what the Service says.
     ShadowedByRoutes,
     /// The Server that the rate limit names does not exist.
@@ -47,6 +50,9 @@ pub enum Reason {
     /// A Server would be made for a port that has one already, and Linkerd takes one for each. Name that one in
     /// `serverRef`.
     ServerConflicted,
+    /// The Server that the rate limit names is for other pods than those of the Service, or for a port to which none of
+    /// the Service's leads. The message says which.
+    ServerMismatch,
     /// The rate limit is written; Linkerd has not said yet whether it takes it.
     RateLimitPending,
     /// Linkerd does not take the rate limit; the message says why.

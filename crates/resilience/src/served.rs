@@ -17,7 +17,7 @@ use trellis_core::Refusal;
 use crate::{
     Cluster, Reason,
     annotations::Place,
-    effect::{Breaker, LoadBias, Protocol, Retry, Timeouts},
+    effect::{Breaker, LoadBias, Protocol, Retry, Stored, Timeouts},
     route::{Acceptance, Request, Route, accepted},
     siblings,
     target::{self, Spoken},
@@ -169,7 +169,8 @@ pub(crate) fn serves(cluster: &Cluster, route: Route<'_>) -> Result<(), Refusal>
         let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
         let mut parents = route.parents().iter();
         if parents.any(|parent| route.is_parent(parent, "EgressNetwork", &namespace, &name)) {
-            match crate::egress::check(network, &cluster.mesh) {
+            let inherited = inherited(cluster, route, network.annotations());
+            match crate::egress::check(network, &cluster.mesh).and(inherited) {
                 Ok(()) => return Ok(()),
                 Err(refusal) => first = first.or(Some(refusal)),
             }
@@ -257,15 +258,20 @@ fn at_port(cluster: &Cluster, service: &Service, port: u16, client: &str, route:
     }
     let served = served(cluster, service, port, client)?;
     if served.routes.iter().any(|other| other.full_name() == route.full_name()) {
-        // Where the route has no timeouts of its own, those of the Service are in force.
-        let inherits = rule_timeouts(route, cluster).iter().any(|(own, _)| own.is_empty());
-        return if inherits && Timeouts::read(service.annotations()).is_ok() {
-            siblings::none_is_zero(service.annotations())
-        } else {
-            Ok(())
-        };
+        return inherited(cluster, route, service.annotations());
     }
     Err(Reason::RouteNotAccepted.refuse(format!("Linkerd does not serve the route at port {port}")))
+}
+
+/// Whether what the route's parent says lets its requests live: where a route has no timeouts of its own, those are in
+/// force.
+fn inherited(cluster: &Cluster, route: Route<'_>, parent: &Stored) -> Result<(), Refusal> {
+    let inherits = rule_timeouts(route, cluster).iter().any(|(own, _)| own.is_empty());
+    if inherits && Timeouts::read(parent).is_ok() {
+        siblings::none_is_zero(parent)
+    } else {
+        Ok(())
+    }
 }
 
 /// Why the port is for routes of the other kind, if it is.
@@ -326,6 +332,16 @@ pub(crate) fn spoken(cluster: &Cluster, service: &Service, port: u16) -> Result<
 /// `timeouts.request` of HTTP rules. Linkerd reads that of the Gateway API since 2.20, in its own grammar, and that of
 /// its own routes in every version, in Go's.
 pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeouts, bool)> {
+    timeouts(route, cluster.mesh.version.at_least(2, 20))
+}
+
+/// The same with what a version in doubt may read: the Service's timeouts may then not be in force.
+pub(crate) fn possible_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeouts, bool)> {
+    timeouts(route, cluster.mesh.version.may_be(2, 20))
+}
+
+/// `fields`: whether Linkerd reads the field of the Gateway API.
+fn timeouts(route: Route<'_>, fields: bool) -> Vec<(Timeouts, bool)> {
     let annotated = Timeouts::read(route.annotations()).unwrap_or_default();
     match route {
         Route::Grpc(route) => vec![(annotated, false); route.spec.rules.len()],
@@ -336,7 +352,7 @@ pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeout
                 let field = rule.timeouts.as_ref().and_then(|timeouts| timeouts.request.as_deref());
                 let read = |text: &str| match route {
                     Route::Linkerd(_) => crate::migrate::go_milliseconds(text),
-                    _ if cluster.mesh.version.at_least(2, 20) => crate::duration::linkerd(text),
+                    _ if fields => crate::duration::linkerd(text),
                     _ => None,
                 };
                 let request = field
@@ -351,10 +367,10 @@ pub(crate) fn rule_timeouts(route: Route<'_>, cluster: &Cluster) -> Vec<(Timeout
     }
 }
 
-/// The same for those rules of each route that some request takes.
+/// The same as [`possible_timeouts`] for those rules of each route that some request takes.
 pub(crate) fn reached_timeouts(routes: &[Route<'_>], cluster: &Cluster) -> Vec<Vec<(Timeouts, bool)>> {
     let reached = |(route, takers): (&Route<'_>, Vec<Option<Route<'_>>>)| {
-        let rules = rule_timeouts(*route, cluster).into_iter().zip(takers);
+        let rules = possible_timeouts(*route, cluster).into_iter().zip(takers);
         rules
             .filter(|(_, taker)| taker.is_none())
             .map(|(rule, _)| rule)

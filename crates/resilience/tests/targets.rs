@@ -4,6 +4,8 @@
 mod linkerds;
 #[path = "targets/outside.rs"]
 mod outside;
+#[path = "targets/passed.rs"]
+mod passed;
 #[path = "targets/rest.rs"]
 mod rest;
 #[path = "targets/rivals.rs"]

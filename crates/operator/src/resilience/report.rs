@@ -58,7 +58,14 @@ pub(super) fn judge(policy: &ResiliencePolicy, targets: &[Enacted]) -> Judgement
         let makes_none = |target: &Enacted| {
             matches!(target.target.place, Place::Service | Place::EgressNetwork) && target.routes.is_empty()
         };
-        if refusal.reason == Reason::RouteConflicted.as_str() && targets.iter().all(makes_none) {
+        let yields = |refusal: &&Refusal| {
+            [Reason::RouteConflicted, Reason::GrpcNeedsPort]
+                .map(Reason::as_str)
+                .contains(&refusal.reason)
+        };
+        if let Some(refusal) = refused(false).find(yields)
+            && targets.iter().all(makes_none)
+        {
             return Judgement::Yielding(refusal.clone());
         }
         return Judgement::Refused(refusal.clone());
@@ -215,7 +222,7 @@ fn message(policy: &ResiliencePolicy, targets: &[Enacted], cluster: &Cluster) ->
         }
     }];
     if let [one] = targets {
-        parts.extend(one.notes.iter().cloned());
+        parts.extend(one.told());
         let service = cluster.service(&one.target.namespace, &one.target.name);
         if let Some(service) = service.filter(|_| one.target.place == Place::Service) {
             let beside = siblings::beside(&one.annotations, &service.metadata, &owner::manager(policy));
@@ -300,6 +307,48 @@ mod tests {
             .collect();
         assert_eq!(first, [("s00", "NotWritten"), ("s39", "Headless"), ("s01", "Applied")]);
         assert_eq!((status.targets_total, status.targets_in_force), (Some(40), Some(38)));
+    }
+
+    /// A consumer with a section that is not of routes, and a route for the requests that a canary's splits.
+    #[test]
+    fn routes_go_whatever_else_is_refused() {
+        let mut cluster = Cluster::of(Mesh::from_flag("2.20").expect("a version"));
+        let service = json!({
+            "metadata": {"name": "ledger", "namespace": "bank"},
+            "spec": {"clusterIP": "10.0.0.1", "ports": [{"port": 80}]},
+        });
+        let parent = json!({"group": "", "kind": "Service", "name": "ledger", "namespace": "bank"});
+        let canary = json!({
+            "metadata": {"name": "canary", "namespace": "bank"},
+            "spec": {
+                "parentRefs": [parent],
+                "rules": [{"backendRefs": [{"name": "v1", "port": 80}, {"name": "v2", "port": 80}]}],
+            },
+            "status": {"parents": [{
+                "controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+                "conditions": [{"type": "Accepted", "status": "True"}],
+            }]},
+        });
+        cluster.services = vec![serde_json::from_value(service).expect("a Service")];
+        cluster.http_routes = vec![serde_json::from_value(canary).expect("a route")];
+        let policy: ResiliencePolicy = serde_json::from_value(json!({
+            "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
+            "metadata": {"name": "p", "namespace": "shop"},
+            "spec": {"targetRef": {"name": "ledger", "namespace": "bank"}, "circuitBreaker": {}, "retry": {}},
+        }))
+        .expect("a policy");
+        cluster.policies = vec![policy.clone()];
+        let targets = trellis_resilience::enact(&policy, &cluster).targets;
+        let first = targets[0].refusal().map(|refusal| refusal.reason);
+        assert_eq!(first, Some("CrossNamespaceTarget"));
+        let Judgement::Yielding(refusal) = judge(&policy, &targets) else {
+            panic!("its routes stay, before those of the bank")
+        };
+        assert_eq!(refusal.reason, "RouteConflicted");
+        // Without the canary they are made, and stay.
+        cluster.http_routes.clear();
+        let targets = trellis_resilience::enact(&policy, &cluster).targets;
+        assert!(matches!(judge(&policy, &targets), Judgement::Refused(_)));
     }
 
     /// Twenty older policies, each of one Service, set the retries there.

@@ -17,6 +17,7 @@ use crate::{
     target::{self, Spoken},
 };
 
+mod passed;
 mod rivals;
 
 /// What the routes are attached to.
@@ -28,7 +29,6 @@ struct Parent<'a> {
     port: Option<u16>,
     /// Who decides the sections of routes here.
     contest: Target,
-    named: &'a TargetRef,
 }
 
 #[derive(Clone, Copy)]
@@ -128,7 +128,10 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
     if let Some(versions) = cluster.gateway.only(place) {
         return enacted.all_inert(policy, &other_versions(place, &versions));
     }
-    if let Err(refusal) = parent.uncontested(policy, cluster, &mut enacted.notes) {
+    if let Err(refusal) = parent
+        .uncontested(policy, cluster, &mut enacted)
+        .and_then(|()| parent.confined(cluster, &enacted))
+    {
         return enacted.all_inert(policy, &refusal);
     }
     let annotations = enacted.annotations_for(policy, place, cluster);
@@ -159,6 +162,8 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
                 .into(),
         );
     }
+    let passed = parent.passed(policy, &built, &acting, &annotations, cluster);
+    enacted.notes.extend(passed);
     if let Some(standing) = built.iter().find_map(|route| standing(policy, parent, route, cluster)) {
         for section in enacted.acting(policy) {
             enacted.sections.insert(section, standing.clone());
@@ -167,6 +172,19 @@ fn make(mut enacted: Enacted, policy: &ResiliencePolicy, parent: &Parent<'_>, cl
     user_route::off(&mut enacted, policy);
     enacted.routes = built;
     enacted
+}
+
+/// Those ports of the Service at which Linkerd follows routes of this kind: for gRPC not those of HTTP/1 alone.
+fn followed(place: Place, cluster: &Cluster, service: &Service, ports: &[i32]) -> Vec<u16> {
+    let mut ports: Vec<u16> = ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect();
+    ports.retain(|port| place != Place::GrpcRoute || !served::is_http_only(cluster, service, *port));
+    ports.dedup();
+    ports
+}
+
+/// Whether routes for gRPC would be followed at more than one port.
+fn spreads(named: Option<u16>, followed: &[u16]) -> bool {
+    named.is_none() && followed.len() > 1
 }
 
 /// What keeps a route of ours from acting, as it stands in the cluster.
@@ -244,13 +262,7 @@ pub(super) fn other_versions(place: Place, versions: &str) -> Refusal {
 }
 
 impl<'a> Parent<'a> {
-    fn new(
-        policy: &ResiliencePolicy,
-        object: Object<'a>,
-        named: &'a TargetRef,
-        at: &Target,
-        above: Vec<Target>,
-    ) -> Self {
+    fn new(policy: &ResiliencePolicy, object: Object<'a>, named: &TargetRef, at: &Target, above: Vec<Target>) -> Self {
         let own = policy.namespace().unwrap_or_default();
         Self {
             object,
@@ -263,7 +275,6 @@ impl<'a> Parent<'a> {
                 owner: Some(PolicyName::of(policy)),
                 ..Target::new(route::kind_of(policy), &own, &policy.name_any())
             },
-            named,
         }
     }
 
@@ -271,17 +282,39 @@ impl<'a> Parent<'a> {
     fn acting(&self, cluster: &Cluster, enacted: &Enacted) -> Vec<u16> {
         match self.object {
             Object::Service(service) => {
-                let ports = enacted.ports.iter().filter_map(|port| u16::try_from(*port).ok());
-                let followed = |port: &u16| {
-                    self.contest.place != Place::GrpcRoute || !served::is_http_only(cluster, service, *port)
-                };
+                let mut ports = followed(self.contest.place, cluster, service, &enacted.ports);
+                ports.retain(|port| self.port.is_none_or(|named| named == *port));
                 ports
-                    .filter(|port| self.port.is_none_or(|named| named == *port))
-                    .filter(followed)
-                    .collect()
             }
             Object::Network(_) => self.port.into_iter().collect(),
         }
+    }
+
+    /// Routes for gRPC that name no port are for one port at most: HTTP would end at every other one.
+    fn confined(&self, cluster: &Cluster, enacted: &Enacted) -> Result<(), Refusal> {
+        let Object::Service(service) = self.object else {
+            return Ok(());
+        };
+        let ports = self.acting(cluster, enacted);
+        if self.contest.place != Place::GrpcRoute || !spreads(self.port, &ports) {
+            return Ok(());
+        }
+        let listed: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        let speaks = |port: &&u16| served::spoken(cluster, service, **port).ok() == Some(Spoken::Http2);
+        let known: Vec<&u16> = ports.iter().filter(speaks).collect();
+        let such = match known.as_slice() {
+            [one] => format!(", such as {one}"),
+            _ => String::new(),
+        };
+        Err(Reason::GrpcNeedsPort
+            .refuse(format!(
+                "routes for gRPC without a port would make Linkerd serve gRPC only at ports {} of Service {}, where \
+                 retries and timeouts of HTTP would end",
+                listed.join(", "),
+                self.name
+            ))
+            .field("spec.targetRef.port")
+            .hint(format!("name the port that speaks gRPC{such}")))
     }
 
     /// The ports where requests that fit no entry would get 404: nobody else's route is served there. Under `Deny` they

@@ -1,11 +1,19 @@
 //! The condition of a profile's route as matches of a policy: any of them.
 
+use regex::Regex;
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 use trellis_api::HttpMethod;
 
 /// Most matches that a condition may come to: more are a profile that nobody would write as policies.
 const LIMIT: usize = 64;
+
+/// Most characters of a path in a policy.
+const LONGEST: usize = 512;
+
+/// Paths that a policy takes, and what they must not have, as in the schema of `ResiliencePolicy`.
+const LEGAL: &str = r"^/([-A-Za-z0-9/._~!$&()*+,;=:@']|%[0-9A-Fa-f]{2})*$";
+const ILLEGAL: &str = r"//|/\.\.?(/|$)|%2[fF]";
 
 /// Matches, any of which must fit; or why there are none.
 pub(super) fn matches(condition: &Value) -> Result<Vec<Value>, String> {
@@ -17,7 +25,7 @@ pub(super) fn matches(condition: &Value) -> Result<Vec<Value>, String> {
                 HttpMethod::deserialize(value).map_err(|_| format!("its method {value} has no counterpart"))?;
                 vec![single("method", json!(value))]
             }
-            "pathRegex" => vec![single("path", path(value.as_str().unwrap_or_default()))],
+            "pathRegex" => vec![single("path", path(value.as_str().unwrap_or_default())?)],
             "any" => value
                 .as_array()
                 .into_iter()
@@ -83,14 +91,27 @@ pub(super) fn meet(a: &[Value], b: &[Value]) -> bool {
     a.iter().any(|left| b.iter().any(|right| !disjoint(left, right)))
 }
 
-/// A profile's expressions are for the whole path. One without special characters is a path.
-fn path(expression: &str) -> Value {
+/// A profile's expressions are for the whole path. One without special characters is a path, if the Gateway API takes it.
+fn path(expression: &str) -> Result<Value, String> {
     let bare = expression.strip_prefix('^').unwrap_or(expression);
     let bare = bare.strip_suffix('$').unwrap_or(bare);
-    match literal(bare) {
-        Some(path) if path.starts_with('/') => json!({"type": "Exact", "value": path}),
-        _ => json!({"type": "RegularExpression", "value": format!("^(?:{bare})$")}),
+    let (kind, value) = match literal(bare) {
+        Some(path) if path.starts_with('/') => ("Exact", path),
+        _ => ("RegularExpression", format!("^(?:{bare})$")),
+    };
+    if kind == "Exact" && !is_legal(&value) {
+        return Err("its path is none that a route can name".into());
     }
+    if value.chars().count() > LONGEST {
+        return Err(format!("its path is longer than {LONGEST} characters"));
+    }
+    Ok(json!({"type": kind, "value": value}))
+}
+
+/// Whether a policy takes it as a path, by the rule of its schema.
+fn is_legal(path: &str) -> bool {
+    let fits = |rule: &str| Regex::new(rule).is_ok_and(|rule| rule.is_match(path));
+    fits(LEGAL) && !fits(ILLEGAL)
 }
 
 /// The text that an expression without special characters stands for.
@@ -119,7 +140,7 @@ mod tests {
     #[case("/items/[^/]*", json!({"type": "RegularExpression", "value": "^(?:/items/[^/]*)$"}))]
     #[case(".*", json!({"type": "RegularExpression", "value": "^(?:.*)$"}))]
     fn a_path_is_whole(#[case] expression: &str, #[case] expected: Value) {
-        assert_eq!(path(expression), expected);
+        assert_eq!(path(expression).unwrap(), expected);
     }
 
     #[rstest]

@@ -43,7 +43,10 @@ pub fn accepted(verdicts: &[RouteParentStatus], parent: &ParentRef, from: &str) 
         ("True", _) => Acceptance::Accepted,
         ("False", Some("RouteReasonConflicted")) => Acceptance::Refused(
             Reason::RouteConflicted
-                .refuse(format!("{} {} also has a GRPCRoute at this port", kind, parent.name))
+                .refuse(format!(
+                    "{kind} {} also has a route of another kind at this port, which Linkerd follows",
+                    parent.name
+                ))
                 .hint("at one port Linkerd serves HTTP routes or gRPC routes, not both"),
         ),
         ("False", reason) => {

@@ -3,7 +3,7 @@
 //! What the API server fills in is filled in here, too: no type is `Exact` or `PathPrefix`, no path is the prefix `/`.
 //! Names of headers are compared in lower case, and their order does not matter.
 
-use std::collections::BTreeSet;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use trellis_bindings::gateway::{GrpcRouteMatch, HeaderMatch, HttpRouteMatch};
 
@@ -82,6 +82,47 @@ impl Request {
         path && self.method.is_none() && self.headers.is_empty() && self.parameters.is_empty()
     }
 
+    /// Whether it is surely for every request that the other is for.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let within = |ours: &Option<String>, theirs: &Option<String>| ours.is_none() || ours == theirs;
+        let path = match (&self.path, &other.path) {
+            (Path::Prefix(prefix), Path::Prefix(path) | Path::Exact(path)) => below(prefix, path),
+            (Path::Prefix(prefix), Path::Expression(_)) => prefix == "/",
+            (Path::Call(None, None, _), Path::Call(..)) => true,
+            (Path::Call(service, method, false), Path::Call(others, call, false)) => {
+                within(service, others) && within(method, call)
+            }
+            (ours, theirs) => ours == theirs,
+        };
+        path && within(&self.method, &other.method)
+            && self.headers.is_subset(&other.headers)
+            && self.parameters.is_subset(&other.parameters)
+    }
+
+    /// Whether a request that is meant by both surely goes to this one, which is the more specific.
+    pub(crate) fn beats(&self, other: &Self) -> bool {
+        let path = if self.path == other.path {
+            Ordering::Equal
+        } else {
+            match (&self.path, &other.path) {
+                (Path::Exact(_), Path::Prefix(_)) => Ordering::Greater,
+                (Path::Prefix(a), Path::Prefix(b)) => a.len().cmp(&b.len()),
+                (Path::Call(service, method, false), Path::Call(others, call, false)) => {
+                    (service.is_some(), method.is_some()).cmp(&(others.is_some(), call.is_some()))
+                }
+                _ => Ordering::Less,
+            }
+        };
+        let rest = |request: &Self| {
+            (
+                request.method.is_some(),
+                request.headers.len(),
+                request.parameters.len(),
+            )
+        };
+        path.then_with(|| rest(self).cmp(&rest(other))) == Ordering::Greater
+    }
+
     /// Whether some request may be meant by both; when in doubt, yes.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         let differ = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
@@ -137,6 +178,36 @@ mod tests {
     #[case(json!({"headers": [{"name": "a", "value": "1"}]}), json!({"queryParams": [{"name": "a", "value": "1"}]}), false)]
     fn equal_matches_are_for_the_same_requests(#[case] a: Value, #[case] b: Value, #[case] expected: bool) {
         assert_eq!(http(a) == http(b), expected);
+    }
+
+    /// The order of the Gateway API: exact path, longer prefix, method, more headers.
+    #[rstest]
+    #[case::prefix(json!({"path": {"value": "/x/y"}}), json!({"path": {"value": "/x"}}))]
+    #[case::exact(json!({"path": {"type": "Exact", "value": "/x"}}), json!({"path": {"value": "/x"}}))]
+    #[case::method(json!({"method": "GET"}), json!({}))]
+    #[case::header(json!({"headers": [{"name": "a", "value": "1"}]}), json!({"path": {"value": "/"}}))]
+    fn the_more_specific_has_what_fits_both(#[case] narrow: Value, #[case] wide: Value) {
+        let (narrow, wide) = (http(narrow), http(wide));
+        assert!(narrow.beats(&wide) && wide.covers(&narrow));
+        assert!(!wide.beats(&narrow) && !narrow.covers(&wide));
+        assert!(!wide.beats(&wide) && wide.covers(&wide));
+    }
+
+    #[test]
+    fn a_path_counts_before_a_method() {
+        let exact = http(json!({"path": {"type": "Exact", "value": "/x"}}));
+        let method = http(json!({"path": {"value": "/x"}, "method": "GET"}));
+        assert!(exact.beats(&method) && !method.beats(&exact) && !method.covers(&exact));
+    }
+
+    /// Nothing is sure of expressions, but that all paths are below the root.
+    #[test]
+    fn expressions_are_in_doubt() {
+        let expression = http(json!({"path": {"type": "RegularExpression", "value": "/y.*"}}));
+        let path = http(json!({"path": {"value": "/y"}}));
+        assert!(!expression.beats(&path) && !path.beats(&expression));
+        assert!(!expression.covers(&path) && !path.covers(&expression));
+        assert!(http(json!({})).covers(&expression));
     }
 
     #[rstest]

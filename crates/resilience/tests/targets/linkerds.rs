@@ -136,3 +136,18 @@ fn it_is_explained_and_linted() {
         "{found:?}"
     );
 }
+
+/// A version that may read a route's field may leave nothing to the Service: only what is true either way is said.
+#[rstest]
+#[case::unread("2.19", None)]
+#[case::read("2.20", Some("ShadowedByRoutes"))]
+#[case::in_doubt("edge-26.6.1", Some("ShadowedByRoutes"))]
+fn timeouts_that_may_be_shadowed_are_not_in_force(#[case] version: &str, #[case] expected: Option<&str>) {
+    let rules = json!([{"timeouts": {"request": "1s"}}]);
+    let cluster = with_route(cluster(version), route("HTTPRoute", &json!({"spec": {"rules": rules}})));
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"name": "web"}, "timeout": {"idleTimeout": "1m"}}),
+    );
+    assert_eq!(reason(&found), expected);
+}

@@ -122,6 +122,31 @@ fn what_a_route_of_a_network_sets_itself_is_noted() {
     );
 }
 
+/// A route without timeouts has those of the network, and zero ends every request.
+#[rstest]
+#[case::inherits(json!([{}]), Some("ForeignAnnotation"))]
+#[case::its_own(json!([{"timeouts": {"request": "1s"}}]), None)]
+fn a_route_of_a_network_inherits_its_zero(#[case] rules: Value, #[case] expected: Option<&str>) {
+    let mut cluster = cluster("2.20");
+    let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
+    let mut internet = network(&taken);
+    internet["metadata"]["annotations"] = json!({"timeout.linkerd.io/request": "0s"});
+    cluster.egress_networks = vec![serde_json::from_value(internet).unwrap()];
+    let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "api", "namespace": "shop"}, "spec": {"parentRefs": [parent], "rules": rules},
+        "status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
+                                "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]},
+    });
+    cluster.http_routes = vec![serde_json::from_value(route).unwrap()];
+    let found = done(
+        &cluster,
+        &json!({"targetRef": {"kind": "HTTPRoute", "name": "api"}, "retry": {}}),
+    );
+    assert_eq!(reason(&found), expected);
+}
+
 /// Of two Servers for one port Linkerd takes one.
 #[rstest]
 #[case::same(json!({"app": "web"}), json!("http"), Some("ServerConflicted"), false)]
@@ -185,6 +210,39 @@ fn linkerd_speaks_of_a_server(#[case] about: Option<&str>, #[case] expected: Opt
     let limit = json!({"enabled": true, "requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
     let found = done(&cluster, &json!({"targetRef": {"name": "web"}, "rateLimit": limit}));
     assert_eq!(reason(&found), expected);
+}
+
+/// A Server that is surely for other pods or another port limits nothing of the Service.
+#[rstest]
+#[case::same(json!({"podSelector": {"matchLabels": {"app": "web"}}, "port": 8080}), Some("RateLimitPending"), "")]
+#[case::other_pods(json!({"podSelector": {"matchLabels": {"app": "api"}}, "port": 8080}), Some("ServerMismatch"), "for other pods")]
+#[case::forbidden_label(json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}, "port": 8080}), Some("ServerMismatch"), "for other pods")]
+#[case::perhaps(json!({"podSelector": {"matchLabels": {"tier": "front"}}, "port": 8080}), Some("RateLimitPending"), "may be for other pods")]
+#[case::external(json!({"externalWorkloadSelector": {"matchLabels": {"app": "api"}}, "port": 8080}), Some("RateLimitPending"), "may be for other pods")]
+#[case::other_port(json!({"podSelector": {}, "port": 9090}), Some("ServerMismatch"), "leads to the port")]
+#[case::by_name(json!({"podSelector": {}, "port": "admin"}), Some("RateLimitPending"), "leads to the port")]
+fn a_server_of_others_limits_nothing(#[case] spec: Value, #[case] expected: Option<&str>, #[case] words: &str) {
+    let mut cluster = cluster("2.20");
+    let ports = json!([{"port": 80, "targetPort": 8080}, {"port": 81}]);
+    cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+    let server = json!({"metadata": {"name": "web-http", "namespace": "shop"}, "spec": spec});
+    cluster.servers = vec![serde_json::from_value(with_kind(server)).unwrap()];
+    let limit = json!({"enabled": true, "requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
+    let spec = json!({"targetRef": {"name": "web"}, "rateLimit": limit});
+    let found = done(&cluster, &spec);
+    assert_eq!(reason(&found), expected);
+    assert_eq!(found.targets[0].limit.is_some(), expected == Some("RateLimitPending"));
+    let told = format!(
+        "{}; {:?}",
+        found.targets[0].notes.join("; "),
+        found.targets[0].refusal()
+    );
+    assert!(told.contains(words), "{told}");
+    // A name of a port may be that of any number.
+    let ports = json!([{"port": 80, "targetPort": "http"}]);
+    cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+    let pods = words == "for other pods";
+    assert_eq!(reason(&done(&cluster, &spec)) == Some("ServerMismatch"), pods);
 }
 
 fn limited(version: &str, limit: &Value) -> Enactment {

@@ -276,7 +276,7 @@ fn a_consumer_passes_by_no_split(#[case] matches: Value, #[case] expected: Optio
 /// The same for gRPC.
 #[test]
 fn of_two_policies_for_the_same_calls_one_acts() {
-    let spec = json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "timeout": {"requestTimeout": "1s"}});
+    let spec = json!({"targetRef": {"name": "web", "port": 80}, "routes": entries(CARTS), "timeout": {"requestTimeout": "1s"}});
     let (one, two) = (policy("a", &spec), policy("b", &spec));
     let cluster = made(made(cluster("2.20"), &one, 1), &two, 2);
     assert_eq!(reason(&enact(&one, &cluster)), None);

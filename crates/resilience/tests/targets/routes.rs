@@ -57,8 +57,7 @@ fn beside_other_routes_there_is_no_rest() {
 
 #[test]
 fn a_grpc_policy_makes_grpc_routes() {
-    let spec =
-        json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "retry": {"retryableGrpcCodes": "unavailable"}});
+    let spec = json!({"targetRef": {"name": "web", "port": 80}, "routes": entries(CARTS), "retry": {"retryableGrpcCodes": "unavailable"}});
     let found = done(&cluster("2.20"), &spec);
     let routes = serde_json::to_value(&found.targets[0].routes).unwrap();
     assert_eq!(routes[1]["kind"], "GRPCRoute");
@@ -142,7 +141,7 @@ fn of_two_kinds_the_older_policy_stays() {
     let timeout = json!({"requestTimeout": "1s"});
     let mut old = policy(
         "z",
-        &json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "timeout": timeout}),
+        &json!({"targetRef": {"name": "web", "port": 80}, "routes": entries(CARTS), "timeout": timeout}),
     );
     old.metadata.creation_timestamp = serde_json::from_value(json!("2025-01-01T00:00:00Z")).unwrap();
     let new = policy(
@@ -155,6 +154,60 @@ fn of_two_kinds_the_older_policy_stays() {
     assert_eq!(reason(&refused), Some("RouteConflicted"));
     assert!(refused.targets[0].routes.is_empty());
     assert!(refused.targets[0].refusal().unwrap().message.contains("shop/z"));
+}
+
+/// Without a port a GRPCRoute is for every port, and any GRPCRoute makes a port serve gRPC only (facts, section 6).
+#[rstest]
+#[case::one(json!([{"port": 9090}]), None, None)]
+#[case::two(json!([{"port": 80}, {"port": 9090}]), None, Some(false))]
+#[case::one_says_http_2(json!([{"port": 80}, {"port": 9090, "appProtocol": "kubernetes.io/h2c"}]), None, Some(true))]
+#[case::named(json!([{"port": 80}, {"port": 9090}]), Some(9090), None)]
+#[case::the_other_is_for_http_1(json!([{"port": 80, "appProtocol": "http"}, {"port": 9090}]), None, None)]
+#[case::the_other_is_opaque(json!([{"port": 5432}, {"port": 9090}]), None, None)]
+fn grpc_without_a_port_ends_http_nowhere(
+    #[case] ports: Value,
+    #[case] port: Option<u16>,
+    #[case] refused: Option<bool>,
+) {
+    let mut cluster = cluster("2.20");
+    cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
+    let mut spec = json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "timeout": {"requestTimeout": "1s"}});
+    if let Some(port) = port {
+        spec["targetRef"]["port"] = json!(port);
+    }
+    let found = done(&cluster, &spec);
+    assert_eq!(
+        reason(&found),
+        refused.map_or(Some("RoutePending"), |_| Some("GrpcNeedsPort"))
+    );
+    assert_eq!(found.targets[0].routes.is_empty(), refused.is_some());
+    if let Some(known) = refused {
+        let told = found.targets[0].refusal().unwrap().to_string();
+        assert!(
+            told.contains("ports 80, 9090 of Service web") && told.contains("hint: name the port"),
+            "{told}"
+        );
+        assert_eq!(told.contains("such as"), known, "{told}");
+    }
+}
+
+/// An older policy whose routes for gRPC are not made is in nobody's way.
+#[test]
+fn grpc_that_is_refused_leaves_http_alone() {
+    let mut cluster = cluster("2.20");
+    let timeout = json!({"requestTimeout": "1s"});
+    let mut old = policy(
+        "z",
+        &json!({"targetRef": {"name": "web"}, "routes": entries(CARTS), "timeout": timeout}),
+    );
+    old.metadata.creation_timestamp = serde_json::from_value(json!("2025-01-01T00:00:00Z")).unwrap();
+    let new = policy(
+        "a",
+        &json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "timeout": timeout}),
+    );
+    cluster.policies = vec![new.clone(), old.clone()];
+    assert_eq!(reason(&enact(&old, &cluster)), Some("GrpcNeedsPort"));
+    assert_eq!(reason(&enact(&new, &cluster)), Some("RoutePending"));
 }
 
 #[rstest]

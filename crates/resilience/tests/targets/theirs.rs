@@ -6,6 +6,7 @@
     reason = "helpers of tests fail by panicking, like tests"
 )]
 
+use rstest::rstest;
 use serde_json::{Value, json};
 use trellis_api::Section;
 use trellis_resilience::{Cluster, Enacted, Standing, enact, project::project};
@@ -143,4 +144,24 @@ fn a_route_of_a_policy_is_no_target() {
     assert_eq!(reason(&found), Some("Invalid"));
     assert!(found.targets[0].annotations.is_empty());
     assert!(!found.targets[0].in_force());
+}
+
+/// Of which kind the other route is, Linkerd does not say.
+#[rstest]
+#[case("HTTPRoute")]
+#[case("GRPCRoute")]
+fn a_conflict_is_with_another_kind(#[case] kind: &str) {
+    let mut theirs = route(kind, &json!({}));
+    theirs["status"]["parents"][0]["conditions"][0] =
+        json!({"type": "Accepted", "status": "False", "reason": "RouteReasonConflicted"});
+    let found = done(
+        &with_route(cluster("2.20"), theirs),
+        &json!({"targetRef": {"kind": kind, "name": "web-search"}, "timeout": {"requestTimeout": "1s"}}),
+    );
+    assert_eq!(reason(&found), Some("RouteConflicted"));
+    let told = found.targets[0].refusal().unwrap().to_string();
+    assert!(
+        told.contains("Service web also has a route of another kind at this port"),
+        "{told}"
+    );
 }

@@ -8,13 +8,13 @@
 //! made them; so the routes that live decide, and not the age of policies.
 
 use kube::ResourceExt as _;
-use trellis_api::ResiliencePolicy;
+use trellis_api::{ResiliencePolicy, TargetRef};
 use trellis_bindings::gateway::ParentRef;
 use trellis_core::Refusal;
 
 use super::{
     super::{Enacted, age, makes_routes, overlap},
-    Parent,
+    Object, Parent, followed, spreads,
 };
 use crate::{
     Cluster, PolicyName, Reason,
@@ -29,14 +29,14 @@ impl Parent<'_> {
         &self,
         policy: &ResiliencePolicy,
         cluster: &Cluster,
-        notes: &mut Vec<String>,
+        enacted: &mut Enacted,
     ) -> Result<(), Refusal> {
         let place = self.contest.place;
         for route in self.foreign(policy, cluster).filter(|route| route.place() != place) {
             let elsewhere =
                 |parent: &ParentRef| place == Place::HttpRoute && parent.port.is_some() && self.port.is_none();
             if self.ports(route).all(elsewhere) {
-                notes.push(format!(
+                enacted.notes.push(format!(
                     "not where {} is attached, since Linkerd serves gRPC only there",
                     route.full_name()
                 ));
@@ -52,7 +52,15 @@ impl Parent<'_> {
                 let clients = [&self.namespace, &policy.namespace().unwrap_or_default()]
                     .contains(&&other.namespace().unwrap_or_default());
                 let target = makes_routes(other, self.kind, &self.namespace, &self.name);
-                clients && target.is_some_and(|target| overlap(target.port, self.port))
+                // Routes for gRPC at several ports are not made.
+                let made = |target: &TargetRef| match self.object {
+                    Object::Service(service) if place == Place::HttpRoute => {
+                        let followed = followed(Place::GrpcRoute, cluster, service, &enacted.ports);
+                        !spreads(target.port, &followed)
+                    }
+                    _ => true,
+                };
+                clients && target.is_some_and(|target| overlap(target.port, self.port) && made(&target))
             })
             .min_by_key(|other| age(other));
         match rival {
@@ -69,7 +77,7 @@ impl Parent<'_> {
         Reason::RouteConflicted
             .refuse(format!(
                 "{other} has routes for {theirs} at {} {}, and Linkerd serves only one kind at a port",
-                self.named.kind, self.name
+                self.kind, self.name
             ))
             .field("spec.routes")
             .hint(format!("name another port, or do without routes for {ours}"))
