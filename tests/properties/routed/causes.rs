@@ -81,6 +81,13 @@ impl View<'_> {
         if profiled(0) || profiled(subject.place) {
             causes.insert("ServiceProfileShadowed");
         }
+        causes.extend(self.causes_of_form(subject));
+        causes.into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    /// Those that only policies of its form can have.
+    fn causes_of_form(&self, subject: &Subject<'_>) -> BTreeSet<&'static str> {
+        let mut causes = BTreeSet::new();
         let any = |kind: &str| {
             let mut routes = self.all.iter().flat_map(|now| now.routes.keys());
             routes.any(|name| name.starts_with(kind))
@@ -108,17 +115,16 @@ impl View<'_> {
             }
             Form::Theirs(name) => {
                 causes.insert("PortNotFound");
-                if name.starts_with("GRPCRoute") {
+                let grpc = name.starts_with("GRPCRoute");
+                if grpc {
                     causes.insert("HttpOnlyPort");
-                } else if any("GRPCRoute") {
-                    causes.insert("RouteConflicted");
                 }
-                if self.outrun(subject) {
+                if self.outrun(subject) || !grpc && any("GRPCRoute") {
                     causes.insert("RouteConflicted");
                 }
             }
         }
-        causes.into_iter().map(ToOwned::to_owned).collect()
+        causes
     }
 
     /// Whether another route may be for the same requests: one of the same kind that the policy did not make.

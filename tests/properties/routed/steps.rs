@@ -190,7 +190,11 @@ fn spec(place: usize) -> BoxedStrategy<Value> {
         ])
     };
     let service = prop_oneof![4 => Just(SERVICES[0]), 1 => Just(SERVICES[1])];
-    let port = option::weighted(0.4, select(vec![80u16, 80, 8080]));
+    // Without one, gRPC is mostly refused.
+    let port = |form| {
+        let often = if matches!(form, Form::Grpc) { 0.8 } else { 0.4 };
+        option::weighted(often, select(vec![80u16, 80, 8080]))
+    };
     form.prop_flat_map(move |form| {
         // A consumer has a route of its own, also for all requests.
         let values = if place > 0 && matches!(form, Form::Whole) {
@@ -198,13 +202,7 @@ fn spec(place: usize) -> BoxedStrategy<Value> {
         } else {
             form
         };
-        (
-            Just(form),
-            sections(values),
-            entries(form),
-            service.clone(),
-            port.clone(),
-        )
+        (Just(form), sections(values), entries(form), service.clone(), port(form))
     })
     .prop_map(move |(form, mut spec, entries, service, port)| {
         spec["targetRef"] = match form {

@@ -329,15 +329,15 @@ mod tests {
                 "conditions": [{"type": "Accepted", "status": "True"}],
             }]},
         });
-        cluster.services = vec![serde_json::from_value(service).expect("a Service")];
-        cluster.http_routes = vec![serde_json::from_value(canary).expect("a route")];
+        cluster.services = vec![serde_json::from_value(service).expect("a Service")].into();
+        cluster.http_routes = vec![serde_json::from_value(canary).expect("a route")].into();
         let policy: ResiliencePolicy = serde_json::from_value(json!({
             "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
             "metadata": {"name": "p", "namespace": "shop"},
             "spec": {"targetRef": {"name": "ledger", "namespace": "bank"}, "circuitBreaker": {}, "retry": {}},
         }))
         .expect("a policy");
-        cluster.policies = vec![policy.clone()];
+        cluster.policies = vec![policy.clone()].into();
         let targets = trellis_resilience::enact(&policy, &cluster).targets;
         let first = targets[0].refusal().map(|refusal| refusal.reason);
         assert_eq!(first, Some("CrossNamespaceTarget"));

@@ -131,7 +131,7 @@ fn a_route_of_a_network_inherits_its_zero(#[case] rules: Value, #[case] expected
     let taken = json!({"conditions": [{"type": "Accepted", "status": "True"}]});
     let mut internet = network(&taken);
     internet["metadata"]["annotations"] = json!({"timeout.linkerd.io/request": "0s"});
-    cluster.egress_networks = vec![serde_json::from_value(internet).unwrap()];
+    cluster.egress_networks = vec![serde_json::from_value(internet).unwrap()].into();
     let parent = json!({"group": "policy.linkerd.io", "kind": "EgressNetwork", "name": "internet", "port": 443});
     let route = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
@@ -139,7 +139,7 @@ fn a_route_of_a_network_inherits_its_zero(#[case] rules: Value, #[case] expected
         "status": {"parents": [{"controllerName": "linkerd.io/policy-controller", "parentRef": parent,
                                 "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}]},
     });
-    cluster.http_routes = vec![serde_json::from_value(route).unwrap()];
+    cluster.http_routes = vec![serde_json::from_value(route).unwrap()].into();
     let found = done(
         &cluster,
         &json!({"targetRef": {"kind": "HTTPRoute", "name": "api"}, "retry": {}}),
@@ -226,7 +226,7 @@ fn a_server_of_others_limits_nothing(#[case] spec: Value, #[case] expected: Opti
     let ports = json!([{"port": 80, "targetPort": 8080}, {"port": 81}]);
     cluster.services[0].spec.as_mut().unwrap().ports = serde_json::from_value(ports).unwrap();
     let server = json!({"metadata": {"name": "web-http", "namespace": "shop"}, "spec": spec});
-    cluster.servers = vec![serde_json::from_value(with_kind(server)).unwrap()];
+    cluster.servers = vec![serde_json::from_value(with_kind(server)).unwrap()].into();
     let limit = json!({"enabled": true, "requestsPerSecond": 1, "serverRef": {"name": "web-http"}});
     let spec = json!({"targetRef": {"name": "web"}, "rateLimit": limit});
     let found = done(&cluster, &spec);

@@ -205,7 +205,7 @@ fn grpc_that_is_refused_leaves_http_alone() {
         "a",
         &json!({"targetRef": {"name": "web"}, "routes": entries(SEARCH), "timeout": timeout}),
     );
-    cluster.policies = vec![new.clone(), old.clone()];
+    cluster.policies = vec![new.clone(), old.clone()].into();
     assert_eq!(reason(&enact(&old, &cluster)), Some("GrpcNeedsPort"));
     assert_eq!(reason(&enact(&new, &cluster)), Some("RoutePending"));
 }
