@@ -49,6 +49,11 @@ impl View<'_> {
                 .into_iter()
                 .flatten()
                 .find(|said| said["controllerName"] == stand_in::NAME);
+            let port = |parent: &Value| parent["port"].clone();
+            if said.is_some_and(|said| port(&said["parentRef"]) != port(&route.data["spec"]["parentRefs"][0])) {
+                // It was said of the parent that the route had before.
+                causes.insert("RoutePending");
+            }
             let accepted = said.map(|said| {
                 let conditions = said["conditions"].as_array().cloned().unwrap_or_default();
                 conditions.into_iter().find(|condition| condition["type"] == "Accepted")
