@@ -16,7 +16,7 @@ const LIMIT: &str = "retry.linkerd.io/limit";
 const HTTP: &str = "retry.linkerd.io/http";
 pub(crate) const GRPC: &str = "retry.linkerd.io/grpc";
 const TRY: &str = "retry.linkerd.io/timeout";
-const REQUEST: &str = "timeout.linkerd.io/request";
+pub(crate) const REQUEST: &str = "timeout.linkerd.io/request";
 const RESPONSE: &str = "timeout.linkerd.io/response";
 const IDLE: &str = "timeout.linkerd.io/idle";
 

@@ -96,10 +96,7 @@ impl View<'_> {
                         continue;
                     }
                     let us = manager(&self.namespaces[subject.place], &subject.policy.name_any());
-                    let open = self
-                        .stored(&carrier)
-                        .map(|route| owned(&route.metadata, |by| by != us))
-                        .unwrap_or_default();
+                    let open = self.open(&carrier, &us);
                     let enabled = subject.asked.enabled();
                     let fits = |rule: &&RuleOutlook| {
                         enabled

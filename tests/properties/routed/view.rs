@@ -13,7 +13,7 @@ use trellis_tests::LINKERD_RELEASE;
 
 use super::laws::OWNER;
 use crate::{
-    asked::Asked,
+    asked::{Asked, REQUEST},
     chronicle::Now,
     verdict::{manager, owned, profiles, sections},
 };
@@ -193,14 +193,23 @@ impl<'a> View<'a> {
             let served = |carrier: &str| of(outlook, carrier).next().is_some();
             rest.is_none_or(|rest| served(&rest))
                 && carriers.iter().all(|carrier| {
-                    let open = self
-                        .stored(carrier)
-                        .map(|route| owned(&route.metadata, |by| by != us))
-                        .unwrap_or_default();
+                    let open = self.open(carrier, &us);
                     let mut rules = of(outlook, carrier).peekable();
                     rules.peek().is_some() && rules.all(|rule| fits(rule, &open))
                 })
         })
+    }
+
+    /// What others than this manager say on a route, by key: its annotations, and what the field for timeouts stands for.
+    pub(super) fn open(&self, carrier: &str, us: &str) -> BTreeSet<String> {
+        let Some(route) = self.stored(carrier) else {
+            return BTreeSet::new();
+        };
+        let mut open = owned(&route.metadata, |by| by != us);
+        if route.data.pointer("/spec/rules/0/timeouts/request").is_some() {
+            open.insert(REQUEST.to_owned());
+        }
+        open
     }
 
     /// The ports at which the policy needs a route for the requests that fit no entry, which Linkerd would refuse: where
