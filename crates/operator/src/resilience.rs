@@ -283,8 +283,10 @@ fn part(policy: &ResiliencePolicy, enacted: &Enacted, seen: &Seen) -> Option<Ite
     };
     let ours = owner::written(meta, policy);
     let mut wanted = enacted.annotations.clone();
+    // What a policy says on routes of its own it does not ask of their parent.
+    let elsewhere = !policy.spec.routes.is_empty() || policy.namespace().as_deref() != Some(namespace);
     for (section, standing) in &enacted.sections {
-        let asked = matches!(standing, Standing::Inert(_))
+        let asked = (matches!(standing, Standing::Inert(_)) && !elsewhere)
             .then(|| annotations::section(&policy.spec, *section, enacted.target.place, &cluster.mesh.version));
         let asked = asked.and_then(Result::ok).unwrap_or_default();
         let mut kept: annotations::Annotations = asked.into_iter().filter(|(key, _)| ours.contains(*key)).collect();

@@ -79,7 +79,7 @@ impl<C: Reconcile> Work<'_, C> {
         error
     }
 
-    fn gone(&self) -> Error {
+    pub(super) fn gone(&self) -> Error {
         Error::Gone {
             object: self.reference.to_string(),
         }

@@ -61,6 +61,11 @@ impl<C: Reconcile> Work<'_, C> {
         let answer = answer.map_err(|error| self.own_error("write the status", error))?;
         sent.answered(self.value_of(&answer)?);
         self.count_write();
+        // The API server reads no uid in a status: what was said may have been said of a successor of that name, which
+        // says something else as soon as it is looked at.
+        if answer.uid() != self.object.uid() {
+            return Err(self.gone());
+        }
         self.object = Arc::new(answer);
         let after = <C::Object as Managed>::common(&status).conditions.clone();
         self.driver
