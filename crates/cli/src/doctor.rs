@@ -311,8 +311,7 @@ fn lasts(lease: &LeaseSpec, now: jiff::Timestamp) -> bool {
 
 fn versions(served: Result<&Served, &anyhow::Error>, group: &str, plural: &str) -> anyhow::Result<BTreeSet<String>> {
     let served = served.map_err(|error| anyhow::anyhow!("{error:#}"))?;
-    let key = (group.to_owned(), plural.to_owned());
-    Ok(served.get(&key).cloned().unwrap_or_default())
+    Ok(live::versions(served, group, plural))
 }
 
 fn listed(versions: &BTreeSet<String>) -> String {

@@ -160,12 +160,15 @@ pub(crate) async fn served(client: &Client, groups: &[&str]) -> anyhow::Result<S
     Ok(served)
 }
 
+/// The versions in which a kind is served; none when it is not installed.
+pub(crate) fn versions(served: &Served, group: &str, plural: &str) -> BTreeSet<String> {
+    let key = (group.to_owned(), plural.to_owned());
+    served.get(&key).cloned().unwrap_or_default()
+}
+
 /// The versions of the routes of the Gateway API.
 pub(crate) fn gateway(served: &Served) -> Gateway {
-    let versions = |plural: &str| {
-        let key = ("gateway.networking.k8s.io".to_owned(), plural.to_owned());
-        served.get(&key).cloned().unwrap_or_default()
-    };
+    let versions = |plural: &str| versions(served, "gateway.networking.k8s.io", plural);
     Gateway {
         http: versions("httproutes"),
         grpc: versions("grpcroutes"),
@@ -198,9 +201,8 @@ impl Reader<'_> {
         K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
     {
         let (group, plural) = (K::group(&()), K::plural(&()));
-        let versions = self.served.get(&(group.to_string(), plural.to_string()));
         // An absent kind is forbidden, too, to whom nobody has allowed it. The core group is always there.
-        if !group.is_empty() && versions.is_none_or(|versions| !versions.contains(&*K::version(&()))) {
+        if !group.is_empty() && !versions(self.served, &group, &plural).contains(&*K::version(&())) {
             return Ok(Vec::new());
         }
         let namespaces = match self.scope {

@@ -32,7 +32,8 @@ use trellis_bindings::{
 };
 use trellis_core::Refusal;
 use trellis_resilience::{
-    Cluster, Enacted, Enactment, Mesh, Reason, Standing, annotations, enact, owner, route::Built,
+    Cluster, Enacted, Enactment, Mesh, Reason, Standing, annotations, enact, owner,
+    route::{self, Built},
 };
 use trellis_runtime::{
     Item, Kinds, Never, Outcome, Part, Permission, Plan, Reconcile, Reference, Reported, Result, World,
@@ -283,8 +284,7 @@ fn part(policy: &ResiliencePolicy, enacted: &Enacted, seen: &Seen) -> Option<Ite
     };
     let ours = owner::written(meta, policy);
     let mut wanted = enacted.annotations.clone();
-    // What a policy says on routes of its own it does not ask of their parent.
-    let elsewhere = !policy.spec.routes.is_empty() || policy.namespace().as_deref() != Some(namespace);
+    let elsewhere = route::is_on_own(policy, namespace);
     for (section, standing) in &enacted.sections {
         let asked = (matches!(standing, Standing::Inert(_)) && !elsewhere)
             .then(|| annotations::section(&policy.spec, *section, enacted.target.place, &cluster.mesh.version));

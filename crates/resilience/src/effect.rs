@@ -6,9 +6,11 @@
 //!
 //! Follows the parsers of linkerd2, `policy-controller/k8s/index/src/outbound/index.rs` and `…/{http,grpc}.rs`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
+
+use crate::shown::{VALUE, cut};
 
 mod breaker;
 mod load_bias;
@@ -32,6 +34,13 @@ pub struct Bad {
     pub value: String,
     /// What Linkerd would take, in words that follow 'must'.
     pub must: &'static str,
+}
+
+/// In a sentence, where a long value is cut.
+impl fmt::Display for Bad {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {:?} must {}", self.key, cut(&self.value, VALUE), self.must)
+    }
 }
 
 impl Bad {

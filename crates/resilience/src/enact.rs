@@ -20,7 +20,7 @@ use crate::{
     attach::{self, Target},
     owner,
     ratelimit::Limit,
-    route::Built,
+    route::{self, Built},
     siblings,
 };
 
@@ -129,7 +129,7 @@ fn targets(policy: &ResiliencePolicy, cluster: &Cluster) -> Result<Enactment, Re
             let service = cluster
                 .service(&namespace, &target.name)
                 .ok_or_else(|| missing(Reason::TargetServiceNotFound))?;
-            Ok(Enactment::at(if namespace != own || !policy.spec.routes.is_empty() {
+            Ok(Enactment::at(if route::is_on_own(policy, &namespace) {
                 own::for_service(policy, service, target, cluster)
             } else {
                 service::enact(policy, service, cluster)
@@ -326,6 +326,16 @@ fn age(policy: &ResiliencePolicy) -> impl Ord + use<> {
     (created.is_none(), created, PolicyName::of(policy))
 }
 
+/// Names of those blocks of a route that are meant, in words.
+fn blocks(retry: bool, timeout: bool) -> Option<&'static str> {
+    match (retry, timeout) {
+        (true, true) => Some("retry and timeout"),
+        (true, false) => Some("retry"),
+        (false, true) => Some("timeout"),
+        (false, false) => None,
+    }
+}
+
 /// Whether the policy makes routes of its own for this Service or network.
 fn makes_routes(policy: &ResiliencePolicy, kind: TargetKind, namespace: &str, name: &str) -> Option<TargetRef> {
     let own = policy.namespace().unwrap_or_default();
@@ -334,6 +344,5 @@ fn makes_routes(policy: &ResiliencePolicy, kind: TargetKind, namespace: &str, na
         && target.name == name
         && target.namespace.as_deref().unwrap_or(&own) == namespace
         && policy.meta().deletion_timestamp.is_none();
-    let routes = !policy.spec.routes.is_empty() || own != namespace;
-    (meant && routes).then(|| target.clone())
+    (meant && route::is_on_own(policy, namespace)).then(|| target.clone())
 }

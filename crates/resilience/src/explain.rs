@@ -18,7 +18,6 @@ use crate::{
     effect::{Bad, Breaker, LoadBias, Protocol},
     route::{RouteName, Unconvertible},
     served::{self, Served},
-    shown::{VALUE, cut},
     target,
 };
 
@@ -193,10 +192,5 @@ fn notes(cluster: &Cluster, service: &Service, port: u16, client: &str) -> Vec<S
 }
 
 fn dropped(bad: &Bad) -> String {
-    format!(
-        "annotation {}: {:?} must {}; Linkerd drops it and the others of its block",
-        bad.key,
-        cut(&bad.value, VALUE),
-        bad.must
-    )
+    format!("annotation {bad}; Linkerd drops it and the others of its block")
 }

@@ -5,12 +5,15 @@
 //!  policies: without effect, overridden                retries: multiplied, of POST, that do not fit into a timeout
 //! ```
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt as _;
 use serde::Serialize;
 
 use crate::{
     Cluster,
+    route::Route,
     shown::{FIELD, cut},
 };
 
@@ -150,4 +153,20 @@ pub fn lint(cluster: &Cluster) -> Vec<Finding> {
     findings.sort();
     findings.dedup();
     findings
+}
+
+/// The ports of a Service, each with the namespaces of the clients that may get something else there: its own, and those
+/// with routes of their own. Clients elsewhere get what those of the Service's namespace do.
+fn clients<'a>(cluster: &'a Cluster, service: &'a Service) -> impl Iterator<Item = (u16, BTreeSet<String>)> + use<'a> {
+    let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let ports = ports.filter_map(|port| u16::try_from(port.port).ok());
+    ports.map(move |port| {
+        let routes = cluster.routes_of(&namespace, &name);
+        let attached = routes.filter(|route| route.attached(&namespace, &name, port));
+        (
+            port,
+            attached.map(Route::namespace).chain([namespace.clone()]).collect(),
+        )
+    })
 }

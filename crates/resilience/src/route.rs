@@ -29,7 +29,7 @@ mod expression;
 mod request;
 
 pub use acceptance::{Acceptance, CONTROLLER, accepted};
-pub use build::{Built, Scope, build, is_asked, kind_of, name_of};
+pub use build::{Built, Scope, build, is_asked, is_on_own, kind_of, name_of};
 pub(crate) use request::Request;
 
 /// Label of the routes that are made for a policy: the policy's name, shortened to 63 characters if it is longer.

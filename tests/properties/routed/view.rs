@@ -227,10 +227,7 @@ impl<'a> View<'a> {
             let stored = route.and_then(|route| self.stored(route));
             stored.is_some_and(|route| !route.labels().contains_key(OWNER))
         };
-        let mut looked: Vec<(i32, Outlook)> = self.outlooks_at(subject, subject.place);
-        looked.retain(|(_, outlook)| outlook.inert.is_none());
-        // Linkerd ignores routes for gRPC at a port of HTTP/1.
-        looked.retain(|(port, _)| !grpc || !self.speaks_http_1(subject, *port));
+        let mut looked = self.follow(subject, grpc);
         let all = looked.len();
         looked.retain(|(_, outlook)| !outlook.rules.iter().any(users));
         if looked.len() == all {
@@ -248,9 +245,16 @@ impl<'a> View<'a> {
         if named.is_some() || !matches!(subject.form, Form::Own(_, true)) {
             return false;
         }
-        let looked = self.outlooks_at(subject, subject.place).into_iter();
-        let follows = |(port, outlook): &(i32, Outlook)| outlook.inert.is_none() && !self.speaks_http_1(subject, *port);
-        looked.filter(follows).count() > 1
+        self.follow(subject, true).len() > 1
+    }
+
+    /// The ports at which routes of this kind count, with what clients of the policy's namespace get there.
+    fn follow(&self, subject: &Subject<'_>, grpc: bool) -> Vec<(i32, Outlook)> {
+        let mut looked = self.outlooks_at(subject, subject.place);
+        looked.retain(|(_, outlook)| outlook.inert.is_none());
+        // Linkerd ignores routes for gRPC at a port of HTTP/1.
+        looked.retain(|(port, _)| !grpc || !self.speaks_http_1(subject, *port));
+        looked
     }
 
     /// Name of the entry that takes what fits no other at this port.

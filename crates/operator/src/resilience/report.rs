@@ -239,13 +239,7 @@ fn message(policy: &ResiliencePolicy, targets: &[Enacted], cluster: &Cluster) ->
 
 /// Who decides instead of the policy, section by section; at most [`MAX_LOSSES`].
 fn losses(targets: &[Enacted]) -> Vec<String> {
-    let lost = targets.iter().flat_map(|target| &target.sections);
-    let lost: BTreeSet<String> = lost
-        .filter_map(|(section, standing)| match standing {
-            Standing::Overridden(by) => Some(format!("policy {by} sets {section}")),
-            _ => None,
-        })
-        .collect();
+    let lost: BTreeSet<String> = targets.iter().flat_map(Enacted::losses).collect();
     let more = lost.len().saturating_sub(MAX_LOSSES);
     let mut told: Vec<String> = lost.into_iter().take(MAX_LOSSES).collect();
     told.extend((more > 0).then(|| format!("{more} more in status.targets")));

@@ -33,12 +33,7 @@ pub(super) fn section(
 }
 
 fn bad_text(bad: &Bad) -> String {
-    format!(
-        "{}: {:?} must {}, and Linkerd drops it with its block",
-        bad.key,
-        crate::shown::cut(&bad.value, crate::shown::VALUE),
-        bad.must
-    )
+    format!("{bad}, and Linkerd drops it with its block")
 }
 
 fn breaker(stored: &Stored, linkerd: &LinkerdVersion) -> Result<Option<Value>, Bad> {

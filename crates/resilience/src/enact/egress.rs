@@ -6,7 +6,7 @@ use kube::{Resource as _, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, Section};
 use trellis_bindings::{gateway::BackendRef, linkerd::policy::EgressNetwork};
 
-use super::Enacted;
+use super::{Enacted, blocks};
 use crate::{
     Cluster, Reason,
     annotations::Place,
@@ -65,17 +65,8 @@ fn notes(
     for (port, routes) in ports {
         for (route, rules) in routes.iter().zip(reached_timeouts(routes, cluster)) {
             let timed = rules.iter().any(|(own, _)| !own.is_empty());
-            let own = [
-                ("retry", retry && route_retry(*route).is_some()),
-                ("timeout", timeout && timed),
-            ];
-            let own: Vec<&str> = own
-                .into_iter()
-                .filter(|(_, own)| *own)
-                .map(|(section, _)| section)
-                .collect();
-            if !own.is_empty() && !rules.is_empty() {
-                let own = own.join(" and ");
+            let own = blocks(retry && route_retry(*route).is_some(), timeout && timed);
+            if let Some(own) = own.filter(|_| !rules.is_empty()) {
                 enacted.notes.push(format!(
                     "at port {port} {} sets its own {own} for its requests",
                     route.full_name()
@@ -98,7 +89,7 @@ fn notes(
 fn served<'a>(network: &EgressNetwork, cluster: &'a Cluster) -> Vec<(u16, Vec<Route<'a>>)> {
     let (namespace, name) = (network.namespace().unwrap_or_default(), network.name_any());
     let ports: BTreeSet<u16> = cluster
-        .routes()
+        .routes_of(&namespace, &name)
         .flat_map(|route| {
             let parents = route.parents().iter();
             parents

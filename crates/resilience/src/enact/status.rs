@@ -3,7 +3,7 @@
 use trellis_api::{Readiness, Section, SectionState, SectionStatus, TargetStatus};
 
 use super::{Enacted, Standing};
-use crate::{PolicyName, Reason, shown::cut};
+use crate::{Reason, shown::cut};
 
 /// Most notes that a status tells of a target.
 const MAX_NOTES: usize = 8;
@@ -21,25 +21,22 @@ impl Enacted {
         told
     }
 
+    /// Which policy decides instead of this one, section by section.
+    pub fn losses(&self) -> impl Iterator<Item = String> {
+        self.sections.iter().filter_map(|(section, standing)| match standing {
+            Standing::Overridden(by) => Some(format!("policy {by} sets {section}")),
+            _ => None,
+        })
+    }
+
     /// What the policy's status says of this target, given that what is to be written is.
     #[must_use]
     pub fn status(&self) -> TargetStatus {
-        let overridden: Vec<(Section, &PolicyName)> = self
-            .sections
-            .iter()
-            .filter_map(|(section, standing)| match standing {
-                Standing::Overridden(by) => Some((*section, by)),
-                _ => None,
-            })
-            .collect();
-        let by: Vec<String> = overridden
-            .iter()
-            .map(|(section, by)| format!("policy {by} sets {section}"))
-            .collect();
+        let by: Vec<String> = self.losses().collect();
         let (ready, reason, message) = match self.refusal() {
             Some(refusal) => (Readiness::False, refusal.reason, refusal.to_string()),
             None if !self.in_force() => (Readiness::False, Reason::Overridden.as_str(), by.join("; ")),
-            None if overridden.is_empty() => (Readiness::True, Reason::Applied.as_str(), self.told().join("; ")),
+            None if by.is_empty() => (Readiness::True, Reason::Applied.as_str(), self.told().join("; ")),
             None => {
                 let told: Vec<String> = by.into_iter().chain(self.told()).collect();
                 (Readiness::True, Reason::PartiallyOverridden.as_str(), told.join("; "))

@@ -149,13 +149,7 @@ fn one(cluster: &Cluster, object: &str, meta: &ObjectMeta, place: Place, finding
             .and_then(|breaker| breaker.refused_by_proxies(stored))
             .or_else(|| bias.and_then(|bias| bias.refused_by_proxies(stored)));
         if let Some(bad) = refused {
-            let message = format!(
-                "every request fails: {}: {:?} must {}",
-                bad.key,
-                cut(&bad.value, VALUE),
-                bad.must
-            );
-            say(Error, Rule::RejectedByProxy, message);
+            say(Error, Rule::RejectedByProxy, format!("every request fails: {bad}"));
         }
     }
     for (key, why) in dead(stored, balanced) {
@@ -210,12 +204,7 @@ fn invalid(bad: &Bad, place: Place) -> String {
         Place::HttpRoute | Place::GrpcRoute => "the whole route",
         Place::Service | Place::EgressNetwork => "it and the others of its block",
     };
-    format!(
-        "{}: {:?} must {}; Linkerd drops {lost}",
-        bad.key,
-        cut(&bad.value, VALUE),
-        bad.must
-    )
+    format!("{bad}; Linkerd drops {lost}")
 }
 
 /// Keys that depend on another one that is not there.

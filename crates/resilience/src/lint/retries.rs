@@ -1,15 +1,14 @@
 //! Retries that multiply calls, repeat what may not be repeatable, or do not fit into the whole; as they act, whoever
 //! wrote them.
 
-use std::collections::BTreeSet;
-
 use kube::ResourceExt as _;
 
 use super::{
     Finding, Rule,
     Severity::{Hint, Warning},
+    clients,
 };
-use crate::{Cluster, effect::Protocol, explain, explain::Rule as Effective, route::Route};
+use crate::{Cluster, effect::Protocol, explain, explain::Rule as Effective};
 
 /// From this many tries of one call on, a chain of services multiplies a failure beyond use.
 const MANY: u32 = 5;
@@ -18,12 +17,7 @@ pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
     for service in &cluster.services {
         let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
         let object = format!("Service {namespace}/{name}");
-        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-        for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
-            let attached = cluster
-                .routes_of(&namespace, &name)
-                .filter(|route| route.attached(&namespace, &name, port));
-            let clients: BTreeSet<String> = attached.map(Route::namespace).chain([namespace.clone()]).collect();
+        for (port, clients) in clients(cluster, service) {
             for client in clients {
                 let Ok(explained) = explain(cluster, &namespace, &name, port, &client) else {
                     continue;

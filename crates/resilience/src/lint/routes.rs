@@ -1,13 +1,12 @@
 //! Routes that Linkerd does not attach, does not accept, drops, or reads in part.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
 
 use super::{
     Finding, Rule,
     Severity::{Error, Warning},
+    clients,
 };
 use crate::{
     Cluster,
@@ -65,13 +64,7 @@ pub(super) fn lint(cluster: &Cluster, findings: &mut Vec<Finding>) {
 /// Rules of routes to this Service that no request takes.
 fn unreached(cluster: &Cluster, service: &Service, findings: &mut Vec<Finding>) {
     let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
-    for port in ports.filter_map(|port| u16::try_from(port.port).ok()) {
-        let attached = cluster
-            .routes_of(&namespace, &name)
-            .filter(|route| route.attached(&namespace, &name, port));
-        // Clients elsewhere follow what those of the Service's namespace do.
-        let clients: BTreeSet<String> = attached.map(Route::namespace).chain([namespace.clone()]).collect();
+    for (port, clients) in clients(cluster, service) {
         for client in clients {
             let Ok(served) = served::served(cluster, service, port, &client) else {
                 continue;

@@ -134,6 +134,12 @@ pub fn build(policy: &ResiliencePolicy, scope: &Scope, annotations: &Annotations
     Ok(built)
 }
 
+/// Whether what the policy says of a Service or network in this namespace goes on routes of its own, and not on that.
+#[must_use]
+pub fn is_on_own(policy: &ResiliencePolicy, namespace: &str) -> bool {
+    !policy.spec.routes.is_empty() || policy.namespace().unwrap_or_default() != namespace
+}
+
 /// Which kind of route the entries of the policy become.
 #[must_use]
 pub fn kind_of(policy: &ResiliencePolicy) -> Place {

@@ -12,7 +12,10 @@ use kube::ResourceExt as _;
 use trellis_api::ResiliencePolicy;
 use trellis_bindings::gateway::ParentRef;
 
-use super::{super::overlap, Object, Parent};
+use super::{
+    super::{blocks, overlap},
+    Object, Parent,
+};
 use crate::{
     Cluster, PolicyName,
     annotations::{Annotations, Place, RETRY, TIMEOUTS},
@@ -31,15 +34,14 @@ impl Parent<'_> {
         annotations: &Annotations,
         cluster: &Cluster,
     ) -> Vec<String> {
-        let entries: Vec<Ours<'_>> = built
-            .iter()
-            .filter(|built| !built.is_rest(policy))
-            .map(|built| Ours::of(built, cluster))
-            .collect();
-        let all: Vec<Ours<'_>> = built.iter().map(|built| Ours::of(built, cluster)).collect();
-        let blocks = self.blocks(policy, &entries, acting, annotations, cluster);
-        let opened = self.opened(policy, &entries, acting, cluster);
-        let clients = self.clients(policy, &all, acting, cluster);
+        let (rests, entries): (Vec<&Built>, Vec<&Built>) = built.iter().partition(|built| built.is_rest(policy));
+        let of = |built: &&Built| Ours::of(built, cluster);
+        let mut ours: Vec<Ours<'_>> = entries.iter().map(of).collect();
+        let blocks = self.blocks(policy, &ours, acting, annotations, cluster);
+        let opened = self.opened(policy, &ours, acting, cluster);
+        // What fits no entry is taken, too.
+        ours.extend(rests.iter().map(of));
+        let clients = self.clients(policy, &ours, acting, cluster);
         [blocks, opened, clients].into_iter().flatten().collect()
     }
 
@@ -66,13 +68,11 @@ impl Parent<'_> {
                 .filter(|(requests, _)| ours.iter().any(|ours| ours.take(route, requests)))
                 .map(|(_, (timeouts, _))| !timeouts.is_empty())
                 .collect();
-            let lose = [
-                ("retry", !retry && !taken.is_empty() && route_retry(route).is_some()),
-                ("timeout", !timeout && taken.contains(&true)),
-            ];
-            let lose = lose.into_iter().filter(|(_, lose)| *lose).map(|(block, _)| block);
-            let lose = lose.collect::<Vec<_>>().join(" and ");
-            if !lose.is_empty() {
+            let lose = blocks(
+                !retry && !taken.is_empty() && route_retry(route).is_some(),
+                !timeout && taken.contains(&true),
+            );
+            if let Some(lose) = lose {
                 let by = route.owner().map_or_else(String::new, |by| format!(" (policy {by})"));
                 lost.insert(route.full_name(), format!("{lose} of {}{by}", route.full_name()));
             }
@@ -136,8 +136,9 @@ impl Parent<'_> {
             let passed = |ours: &Ours<'_>| Request::of(route).iter().any(|theirs| ours.take(route, theirs));
             !ours.is_empty() && (displaced || (route.place() == place && ours.iter().any(passed)))
         };
-        let routes = cluster.routes().filter(|route| route.namespace() != self.namespace);
-        let namespaces: BTreeSet<String> = routes
+        let namespaces: BTreeSet<String> = cluster
+            .routes_of(&self.namespace, &self.name)
+            .filter(|route| route.namespace() != self.namespace)
             .filter(|route| self.ports(*route).any(|parent| taken(parent, *route)))
             .filter(|route| cluster.sees(*route) && route.convertible().is_ok() && loses(*route))
             .map(Route::namespace)
