@@ -113,6 +113,21 @@ async fn only_the_served_namespace_is_read_and_written() {
     served.merge::<ResiliencePolicy>("web", slower).await.unwrap();
     served.until("web", "Ready with the change", is_ready).await;
 
+    // Of a Service over there nothing can be said, and it is not called missing.
+    let outside = json!({
+        "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy", "metadata": { "name": "outside" },
+        "spec": { "targetRef": { "name": "web", "namespace": other.name() }, "retry": {} },
+    });
+    served.apply(outside).await.unwrap();
+    let told = |policy: &ResiliencePolicy| {
+        let conditions = policy.status.iter().flat_map(|status| &status.common.conditions);
+        let mut messages = conditions.map(|condition| &condition.message);
+        messages.any(|message| message.contains("is not among those that the operator serves"))
+    };
+    served.until("outside", "it says that nobody looks there", told).await;
+    served.delete::<ResiliencePolicy>("outside").await.unwrap();
+    served.gone::<ResiliencePolicy>("outside").await;
+
     // Deleting cleans up under the same permissions.
     served
         .api::<ResiliencePolicy>()

@@ -10,6 +10,8 @@ mod linkerd;
 mod site;
 #[path = "regressions/spoken.rs"]
 mod spoken;
+#[path = "regressions/successor.rs"]
+mod successor;
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;

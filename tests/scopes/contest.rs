@@ -113,6 +113,29 @@ async fn the_older_policy_wins_each_section(
     site.finish().await;
 }
 
+/// A policy that turns to routes lets go of the Service, though its routes cannot act: another one waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_turns_to_routes_lets_the_service_go() {
+    let site = Site::new("turns", "2.18").await;
+    site.service("web").await;
+    site.policy("old", json!({ "targetRef": { "name": "web" }, "retry": retries(1) }))
+        .await;
+    site.carries("web", &[(RETRY, "1"), HTTP]).await;
+    site.policy("young", json!({ "targetRef": { "name": "web" }, "retry": retries(2) }))
+        .await;
+    site.stands("young", &["retry Overridden old"]).await;
+    let entry = json!({ "name": "carts", "http": { "matches": [{ "path": { "value": "/carts" } }] } });
+    site.edit("old", json!({ "targetRef": { "port": 9999 }, "routes": [entry] }))
+        .await;
+    not_ready(&site.until("old", "PortNotFound").await, "PortNotFound");
+    site.carries("web", &[(RETRY, "2"), HTTP]).await;
+    site.until("young", "Applied").await;
+    for name in ["old", "young"] {
+        site.remove(name).await;
+    }
+    site.finish().await;
+}
+
 /// The closer policy wins, however young; one that overrides wins over any, however far; and back.
 #[tokio::test(flavor = "multi_thread")]
 async fn closeness_and_strategy_decide_before_age() {

@@ -263,7 +263,7 @@ fn carriers(policy: &ResiliencePolicy) -> impl Iterator<Item = (&str, &str)> {
 
 /// Our annotations on the living target: those that act, and those that were written before it became inert and are
 /// still asked for. What another policy won, or what is not asked for any more, is let go at once, whatever else is
-/// refused: the winner cannot apply it before.
+/// refused: the winner cannot apply it before. While nothing can be decided, nobody has won.
 fn part(policy: &ResiliencePolicy, enacted: &Enacted, seen: &Seen) -> Option<Item> {
     let cluster = &seen.cluster;
     let (namespace, name) = (enacted.target.namespace.as_str(), enacted.target.name.as_str());

@@ -1,13 +1,19 @@
 //! The reads: the part of the cluster that matters to one policy, all of it from watches.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::{Resource, ResourceExt as _};
 use trellis_api::{ResiliencePolicy, TargetKind};
 use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
-    linkerd::policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+    linkerd::{
+        ServiceProfile,
+        policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
+    },
 };
 use trellis_core::Refusal;
 use trellis_resilience::{Cluster, Gateway, Mesh, Reason, mesh::Source};
@@ -93,6 +99,7 @@ impl Resilience {
             parents_of(&mut cluster, world, &contended).await?;
         }
         attached(&mut cluster, world).await?;
+        profiles(&mut cluster, world, own).await?;
         let carriers = carriers(policy).filter(|(namespace, name)| cluster.service(namespace, name).is_none());
         for (namespace, name) in carriers.collect::<Vec<_>>() {
             let found = world.get::<Service>(Some(namespace), name).await?;
@@ -129,7 +136,12 @@ async fn parents_of(cluster: &mut Cluster, world: &World, references: &[Referenc
 
 /// Why nothing can be decided for a target in a namespace of which nothing is seen.
 pub(super) fn elsewhere(world: &World, policy: &ResiliencePolicy) -> Option<Refusal> {
-    let namespace = policy.spec.target_ref.as_ref()?.namespace.as_deref()?;
+    let target = policy.spec.target_ref.as_ref()?;
+    // What is no Service has to be in the policy's own namespace.
+    let namespace = target
+        .namespace
+        .as_deref()
+        .filter(|_| target.kind == TargetKind::Service)?;
     (!world.serves(namespace)).then(|| {
         Reason::TargetServiceNotFound
             .refuse(format!(
@@ -140,7 +152,26 @@ pub(super) fn elsewhere(world: &World, policy: &ResiliencePolicy) -> Option<Refu
     })
 }
 
-/// The routes that are attached to what is seen, and the profiles of it.
+/// The profiles that may shadow what is written to the Services that are seen: in their namespaces, and in the policy's.
+/// They are read by name, so that one that is not listed yet, or does not parse, is not taken for none.
+async fn profiles(cluster: &mut Cluster, world: &World, own: Option<&str>) -> Result<()> {
+    for service in &cluster.services {
+        let namespace = service.namespace();
+        let name = format!(
+            "{}.{}.svc.{}",
+            service.name_any(),
+            namespace.as_deref().unwrap_or_default(),
+            cluster.mesh.cluster_domain
+        );
+        for place in BTreeSet::from([namespace.as_deref(), own]) {
+            let found = world.get::<ServiceProfile>(place, &name).await?;
+            cluster.profiles.extend(found.map(Arc::unwrap_or_clone));
+        }
+    }
+    Ok(())
+}
+
+/// The routes that are attached to what is seen.
 async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
     let services = cluster
         .services
@@ -155,7 +186,6 @@ async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
         add(&mut cluster.http_routes, &mut known, world.about(&reference).await?);
         add(&mut cluster.linkerd_routes, &mut known, world.about(&reference).await?);
         add(&mut cluster.grpc_routes, &mut known, world.about(&reference).await?);
-        add(&mut cluster.profiles, &mut known, world.about(&reference).await?);
     }
     Ok(())
 }

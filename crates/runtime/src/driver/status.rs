@@ -61,8 +61,8 @@ impl<C: Reconcile> Work<'_, C> {
         let answer = answer.map_err(|error| self.own_error("write the status", error))?;
         sent.answered(self.value_of(&answer)?);
         self.count_write();
-        // The API server reads no uid in a status: what was said may have been said of a successor of that name, which
-        // says something else as soon as it is looked at.
+        // The API server reads no uid in a status: what was said may have been said of a successor of that name. There
+        // it stands until the successor is looked at, which is after the clean-up.
         if answer.uid() != self.object.uid() {
             return Err(self.gone());
         }
