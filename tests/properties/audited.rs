@@ -44,10 +44,7 @@ pub(crate) fn lawful(namespace: &str, events: &[Event]) -> Result<(), String> {
             _ => false,
         };
         // What Linkerd's webhook refuses may not even be tried.
-        let denied = event
-            .response_status
-            .as_ref()
-            .is_some_and(|status| status.message.contains(doorman::NAME));
+        let denied = doorman::turned_away(event);
         // A namespace that goes takes no new Events.
         if !allowed || denied || (event.code() == 403 && info.resource != "events") {
             return Err(format!("unlawful: {event}"));

@@ -13,12 +13,12 @@ use kube::{
     api::{DynamicObject, PostParams},
 };
 use serde_json::{Value, json};
-use trellis_testkit::{eventually, plane::Plane};
+use trellis_testkit::{audit::Event, eventually, plane::Plane};
 
 use crate::chronicle::route;
 
 /// Its name, which the message of a refusal carries.
-pub(crate) const NAME: &str = "stand-in-for-linkerds-webhook";
+const NAME: &str = "stand-in-for-linkerds-webhook";
 
 const STATUSES: &str = "^(?i)(5xx|gateway-error|[1-5][0-9]{2}(-[1-5][0-9]{2})?)\
     (,(5xx|gateway-error|[1-5][0-9]{2}(-[1-5][0-9]{2})?))*$";
@@ -36,7 +36,7 @@ pub(crate) async fn stand(plane: &Plane, namespaces: &[&str]) {
             "message": format!("annotation {key} is not one that Linkerd reads"),
         })
     };
-    let ordered = " && @.split(',').all(item, !item.contains('-') || item.matches('^[a-z]') || \
+    let ordered = " && @.split(',').all(item, !item.contains('-') || item.matches('^[A-Za-z]') || \
         int(item.split('-')[0]) <= int(item.split('-')[1]))";
     let mut validations = vec![
         reads("retry.linkerd.io/limit", "^[0-9]{1,5}$", " && int(@) <= 65535"),
@@ -76,6 +76,7 @@ pub(crate) async fn stand(plane: &Plane, namespaces: &[&str]) {
             ] } },
         },
     });
+    let mark = plane.audit().mark().unwrap();
     plane.apply(&[policy, binding]).await.unwrap();
     let routes: Api<DynamicObject> = Api::namespaced_with(plane.client().unwrap(), first, &route("HTTPRoute"));
     eventually("routes that Linkerd does not read are refused", async || {
@@ -92,9 +93,21 @@ pub(crate) async fn stand(plane: &Plane, namespaces: &[&str]) {
                 found => return Err(format!("{value:?}: {found:?}")),
             }
         }
-        Ok(())
+        // The law over the audit log sees it too.
+        let events = plane.audit().since(mark).unwrap();
+        if events.iter().any(turned_away) {
+            Ok(())
+        } else {
+            Err("the audit log shows no refusal".to_owned())
+        }
     })
     .await;
+}
+
+/// Whether the stand-in refused this request.
+pub(crate) fn turned_away(event: &Event) -> bool {
+    let status = event.response_status.as_ref();
+    status.is_some_and(|status| status.message.contains(NAME))
 }
 
 /// Whether the stand-in said so.

@@ -40,6 +40,8 @@ use crate::{
     explained, laws,
     property::{Case, Plot, Property},
     routed,
+    stand_in::{Linkerd, StandIn},
+    steps::Step,
     story::{SOON, Story},
     verdict::{condition, manager, owned},
 };
@@ -91,6 +93,8 @@ pub(crate) struct Ran {
     pub(crate) namespaces: Vec<String>,
     /// Kept until the process ends, so that no clean-up disturbs the rest.
     _places: Vec<Isolated>,
+    /// Speaks as long as the operator may ask.
+    _linkerd: Option<StandIn>,
 }
 
 /// Tells the stories of the cases, each in its namespaces, and judges them. `meanwhile` is dropped when the last one is
@@ -105,10 +109,11 @@ pub(crate) async fn run(
     let began = Instant::now();
     let client = plane.client().unwrap();
     let chronicle = Chronicle::start(&client).await;
+    let linkerd = Linkerd::watch(&client);
     let mark = plane.audit().mark().unwrap();
     let total = cases.len();
     let stories = stream::iter(cases.into_iter().zip(places))
-        .map(|(case, places)| one(case, places, &client, &chronicle))
+        .map(|(case, places)| one(case, places, &linkerd, &client, &chronicle))
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<Ran>>();
     let mut ran = match select(pin!(stories), pin!(meanwhile)).await {
@@ -182,30 +187,45 @@ fn written(events: &[Event], namespaces: &[String]) -> String {
     lines.split_off(lines.len().saturating_sub(LAST_WRITES)).concat()
 }
 
-async fn one(case: Case, places: Vec<Isolated>, client: &Client, chronicle: &Chronicle) -> Ran {
+async fn one(case: Case, places: Vec<Isolated>, linkerd: &Linkerd, client: &Client, chronicle: &Chronicle) -> Ran {
     let namespaces = places.iter().map(|place| place.name().to_owned()).collect();
-    let told = AssertUnwindSafe(tell(&case, &places, client, chronicle))
+    let told = AssertUnwindSafe(tell(&case, &places, linkerd, client, chronicle))
         .catch_unwind()
         .await;
-    let failure = told.err().map(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()))
-            .unwrap_or_default()
-    });
+    let (linkerd, failure) = match told {
+        Ok(linkerd) => (linkerd, None),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+            (None, Some(text.unwrap_or_default()))
+        }
+    };
     Ran {
         case,
         failure,
         namespaces,
         _places: places,
+        _linkerd: linkerd,
     }
 }
 
 /// The steps, then what the property asks at their end.
-async fn tell(case: &Case, places: &[Isolated], client: &Client, chronicle: &Chronicle) {
-    let steps = match &case.plot {
-        Plot::Whole(steps) => steps,
-        Plot::Routed(steps) => return routed::tell(case, steps, places, client, chronicle).await,
-    };
+async fn tell(
+    case: &Case,
+    places: &[Isolated],
+    linkerd: &Linkerd,
+    client: &Client,
+    chronicle: &Chronicle,
+) -> Option<StandIn> {
+    match &case.plot {
+        Plot::Whole(steps) => whole(case, steps, places, client, chronicle).await,
+        Plot::Routed(steps) => return Some(routed::tell(case, steps, places, linkerd, client, chronicle).await),
+    }
+    None
+}
+
+/// The same, of policies for whole Services.
+async fn whole(case: &Case, steps: &[Step], places: &[Isolated], client: &Client, chronicle: &Chronicle) {
     let isolated = &places[0];
     let mut story = Story::new(isolated, client, chronicle);
     for step in steps {
@@ -232,7 +252,7 @@ async fn all_is_taken_back(story: &mut Story<'_>, number: u32, client: &Client, 
         namespaces.delete(&namespace, &DeleteParams::default()).await.unwrap();
     } else {
         if number % 5 == 3 {
-            story.take(&crate::steps::Step::DeleteService("web")).await;
+            story.take(&Step::DeleteService("web")).await;
         }
         for name in ["one", "two"] {
             story.delete_policy(name).await;

@@ -34,7 +34,7 @@ use crate::{
     chronicle::{Chronicle, Now, route},
     doorman::refused,
     property::{Case, Property},
-    stand_in::{Says, StandIn},
+    stand_in::{Linkerd, Says, StandIn},
     steps::SECTIONS,
     story::{SOON, Story, by},
     verdict::{condition, owned},
@@ -64,9 +64,17 @@ pub(crate) fn at_rest(namespaces: &[String], all: &[Now]) -> Result<(), String> 
     laws::owners(&view)
 }
 
-/// The steps, then what the property asks at their end.
-pub(crate) async fn tell(case: &Case, steps: &[Step], places: &[Isolated], client: &Client, chronicle: &Chronicle) {
-    let mut cell = Cell::new(places, client, chronicle);
+/// The steps, then what the property asks at their end. Who spoke for Linkerd speaks on as long as it is kept: the
+/// operator may still have something to do.
+pub(crate) async fn tell(
+    case: &Case,
+    steps: &[Step],
+    places: &[Isolated],
+    linkerd: &Linkerd,
+    client: &Client,
+    chronicle: &Chronicle,
+) -> StandIn {
+    let mut cell = Cell::new(places, linkerd, client, chronicle);
     for step in steps {
         cell.take(step).await;
     }
@@ -78,6 +86,7 @@ pub(crate) async fn tell(case: &Case, steps: &[Step], places: &[Isolated], clien
             cell.settle().await;
         }
     }
+    cell.linkerd
 }
 
 /// P1: asked again and again, nothing changes.
@@ -158,11 +167,11 @@ fn policies(all: &[Now]) -> Vec<(usize, String, Value)> {
 }
 
 impl<'a> Cell<'a> {
-    fn new(places: &[Isolated], client: &Client, chronicle: &'a Chronicle) -> Self {
+    fn new(places: &[Isolated], linkerd: &Linkerd, client: &Client, chronicle: &'a Chronicle) -> Self {
         let namespaces: Vec<String> = places.iter().map(|place| place.name().to_owned()).collect();
         let names: Vec<&str> = namespaces.iter().map(String::as_str).collect();
         Self {
-            linkerd: StandIn::start(client, &names),
+            linkerd: linkerd.speak_in(&names),
             stories: places
                 .iter()
                 .map(|place| Story::new(place, client, chronicle))

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::{Api, ResourceExt as _, api::DeleteParams};
 use serde_json::json;
-use trellis_api::ResiliencePolicy;
+use trellis_api::{REQUESTED_AT, ResiliencePolicy};
 use trellis_testkit::{
     fixtures::{policy, service},
     operator::Launch,
@@ -29,7 +29,8 @@ async fn the_version_of_linkerd_config_is_followed() {
         .await
         .unwrap();
     for name in ["web", "rpc"] {
-        namespace.apply(policy(name).retry(3, "5xx").json()).await.unwrap();
+        let retries = policy(name).retry(3, "5xx").retry_timeout("300ms");
+        namespace.apply(retries.json()).await.unwrap();
     }
     let until = async |name: &str, reason: &str, words: &str| -> ResiliencePolicy {
         let reached = |policy: &ResiliencePolicy| {
@@ -121,8 +122,20 @@ async fn the_version_of_linkerd_config_is_followed() {
     assert!(service.annotations().is_empty(), "cleaning up needs no Linkerd");
 }
 
-/// Of a policy whose Linkerd is not known, what is switched off goes, and nothing new comes.
+/// Of a policy whose Linkerd is not known, what is switched off goes, and nothing new comes; what is asked for in another
+/// form stays whole, since nobody knows what a part of it would mean.
 async fn goes_without_linkerd(namespace: &Isolated) {
+    let before: Service = namespace.get("web").await.unwrap();
+    let other = json!({ "metadata": { "annotations": { REQUESTED_AT: "other" } },
+        "spec": { "retry": { "retryTimeout": null } } });
+    namespace.merge::<ResiliencePolicy>("web", other).await.unwrap();
+    let handled = |policy: &ResiliencePolicy| {
+        let status = policy.status.as_ref();
+        status.is_some_and(|status| status.common.last_handled_reconcile_at.as_deref() == Some("other"))
+    };
+    namespace.until("web", "looked at again", handled).await;
+    let after: Service = namespace.get("web").await.unwrap();
+    assert_eq!(after.annotations(), before.annotations());
     // To stop a storm of retries no Linkerd has to be known.
     let off = json!({ "spec": { "retry": { "enabled": false }, "timeout": { "requestTimeout": "5s" } } });
     namespace.merge::<ResiliencePolicy>("web", off).await.unwrap();

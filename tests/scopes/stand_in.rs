@@ -2,23 +2,36 @@
 //! into the status of routes, rate limits and EgressNetworks, by the facts about it, and nothing more.
 //!
 //! ```text
-//!  Services, routes, Servers, limits, networks ─▶ something changed ─▶ look at all ─▶ status of what differs
+//!  Linkerd: Services, routes, Servers, limits, networks of the cluster ─▶ something changed in a namespace
+//!                                                                                  │
+//!  StandIn: look at all of its namespaces ◀────────────────────────────────────────┘ ─▶ status of what differs
 //! ```
 //!
 //! Switches: it speaks at once or late, says nothing (and takes back nothing), or says No to everything.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
-    runtime::{WatchStreamExt as _, watcher},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use tokio_util::task::AbortOnDropHandle;
 use trellis_bindings::{
     gateway::{GrpcRoute, HttpRoute},
     linkerd::policy::{EgressNetwork, HttpLocalRateLimitPolicy, Server},
@@ -43,19 +56,74 @@ pub(crate) enum Says {
     No(&'static str),
 }
 
-/// A stand-in for Linkerd's policy controller, until dropped.
+/// What changes in the cluster, watched once for all who speak.
+#[derive(Clone)]
+pub(crate) struct Linkerd {
+    client: Client,
+    speakers: Speakers,
+    _watch: Arc<AbortOnDropHandle<()>>,
+}
+
+/// By namespace: who speaks there.
+type Speakers = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
+
+impl Linkerd {
+    pub(crate) fn watch(client: &Client) -> Self {
+        let speakers = Speakers::default();
+        let mut changes = stream::select_all([
+            changes::<Service>(client),
+            changes::<HttpRoute>(client),
+            changes::<GrpcRoute>(client),
+            changes::<Server>(client),
+            changes::<HttpLocalRateLimitPolicy>(client),
+            changes::<EgressNetwork>(client),
+        ]);
+        let woken = Arc::clone(&speakers);
+        let watch = tokio::spawn(async move {
+            while let Some(namespace) = changes.next().await {
+                if let Some(speaker) = woken.lock().unwrap().get(&namespace) {
+                    // Many changes at once are one reason to look.
+                    speaker.notify_one();
+                }
+            }
+        });
+        Self {
+            client: client.clone(),
+            speakers,
+            _watch: Arc::new(AbortOnDropHandle::new(watch)),
+        }
+    }
+
+    /// Speaks in these namespaces, the truth at first.
+    pub(crate) fn speak_in(&self, namespaces: &[&str]) -> StandIn {
+        let namespaces: Vec<String> = namespaces.iter().map(|name| (*name).to_owned()).collect();
+        let changed = Arc::new(Notify::new());
+        let mut speakers = self.speakers.lock().unwrap();
+        speakers.extend(namespaces.iter().map(|name| (name.clone(), Arc::clone(&changed))));
+        drop(speakers);
+        // What was there before is looked at too.
+        changed.notify_one();
+        let (says, mode) = watch::channel(Says::TheTruth);
+        let speaking = tokio::spawn(speak(self.client.clone(), namespaces, changed, mode));
+        StandIn {
+            says,
+            _linkerd: self.clone(),
+            _speaking: AbortOnDropHandle::new(speaking),
+        }
+    }
+}
+
+/// A stand-in for Linkerd's policy controller in some namespaces, until dropped.
 pub(crate) struct StandIn {
     says: watch::Sender<Says>,
-    task: JoinHandle<()>,
+    _linkerd: Linkerd,
+    _speaking: AbortOnDropHandle<()>,
 }
 
 impl StandIn {
-    /// For these namespaces; it tells the truth.
+    /// Alone, for these namespaces; it tells the truth.
     pub(crate) fn start(client: &Client, namespaces: &[&str]) -> Self {
-        let (says, mode) = watch::channel(Says::TheTruth);
-        let namespaces = namespaces.iter().map(|name| (*name).to_owned()).collect();
-        let task = tokio::spawn(speak(client.clone(), namespaces, mode));
-        Self { says, task }
+        Linkerd::watch(client).speak_in(namespaces)
     }
 
     pub(crate) fn says(&self, says: Says) {
@@ -63,28 +131,10 @@ impl StandIn {
     }
 }
 
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn speak(client: Client, namespaces: Vec<String>, mut mode: watch::Receiver<Says>) {
-    let changes = namespaces.iter().flat_map(|namespace| {
-        [
-            changes::<Service>(&client, namespace),
-            changes::<HttpRoute>(&client, namespace),
-            changes::<GrpcRoute>(&client, namespace),
-            changes::<Server>(&client, namespace),
-            changes::<HttpLocalRateLimitPolicy>(&client, namespace),
-            changes::<EgressNetwork>(&client, namespace),
-        ]
-    });
-    // Many changes at once are one reason to look.
-    let mut changes = stream::select_all(changes).ready_chunks(100);
+async fn speak(client: Client, namespaces: Vec<String>, changed: Arc<Notify>, mut mode: watch::Receiver<Says>) {
     loop {
         let more = tokio::select! {
-            change = changes.next() => change.is_some(),
+            () = changed.notified() => true,
             switched = mode.changed() => switched.is_ok(),
         };
         if !more {
@@ -106,7 +156,8 @@ async fn speak(client: Client, namespaces: Vec<String>, mut mode: watch::Receive
     }
 }
 
-fn changes<K>(client: &Client, namespace: &str) -> stream::BoxStream<'static, ()>
+/// The namespaces in which an object of the kind changed.
+fn changes<K>(client: &Client) -> stream::BoxStream<'static, String>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -115,10 +166,13 @@ where
         + Send
         + 'static,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let api: Api<K> = Api::all(client.clone());
     watcher(api, watcher::Config::default())
         .default_backoff()
-        .map(|_| ())
+        .filter_map(async |event| match event {
+            Ok(Event::InitApply(object) | Event::Apply(object) | Event::Delete(object)) => object.namespace(),
+            Ok(Event::Init | Event::InitDone) | Err(_) => None,
+        })
         .boxed()
 }
 

@@ -286,18 +286,20 @@ fn part(policy: &ResiliencePolicy, enacted: &Enacted, seen: &Seen) -> Option<Ite
     let mut wanted = enacted.annotations.clone();
     let elsewhere = route::is_on_own(policy, namespace);
     for (section, standing) in &enacted.sections {
-        let asked = (matches!(standing, Standing::Inert(_)) && !elsewhere)
-            .then(|| annotations::section(&policy.spec, *section, enacted.target.place, &cluster.mesh.version));
-        let asked = asked.and_then(Result::ok).unwrap_or_default();
-        let mut kept: annotations::Annotations = asked.into_iter().filter(|(key, _)| ours.contains(*key)).collect();
-        let foreign = matches!(standing, Standing::Inert(refusal) if refusal.reason == Reason::ForeignOwner.as_str());
-        if foreign || seen.undecided.is_some() {
-            // A new value beside theirs would make a block that nobody asked for; and one that nobody judged may.
-            for (key, value) in &mut kept {
-                if let Some(stored) = meta.annotations.as_ref().and_then(|stored| stored.get(*key)) {
-                    value.clone_from(stored);
-                }
-            }
+        let Standing::Inert(refusal) = standing else { continue };
+        if elsewhere || !policy.spec.enables(*section) {
+            continue;
+        }
+        let mut kept = annotations::Annotations::new();
+        if refusal.reason == Reason::ForeignOwner.as_str() || seen.undecided.is_some() {
+            // A new value, or one less, beside theirs would make a block that nobody asked for; and one that nobody
+            // judged may.
+            let stored = annotations::keys(*section).iter().filter(|key| ours.contains(**key));
+            kept.extend(stored.filter_map(|key| Some((*key, meta.annotations.as_ref()?.get(*key)?.clone()))));
+        } else if let Ok(asked) =
+            annotations::section(&policy.spec, *section, enacted.target.place, &cluster.mesh.version)
+        {
+            kept.extend(asked.into_iter().filter(|(key, _)| ours.contains(*key)));
         }
         wanted.append(&mut kept);
     }
@@ -355,5 +357,7 @@ fn parents(parents: &[ParentRef], own: Option<&str>) -> Vec<Reference> {
             _ => None,
         }
     };
-    parents.iter().filter_map(reference).collect()
+    // No object has the name that stands for all of them, though a parent may be called so.
+    let named = parents.iter().filter(|parent| parent.name != Reference::ANY);
+    named.filter_map(reference).collect()
 }

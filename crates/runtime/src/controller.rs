@@ -46,7 +46,7 @@ use crate::{
     metrics::{Census, Metrics},
     peers::Peers,
     retries::Retries,
-    shelf::{self, Change},
+    shelf::{self, Change, Heard},
 };
 
 /// Reconciles of one controller that may run at once.
@@ -212,15 +212,17 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
     let stores: Vec<_> = writers.iter().map(Writer::as_reader).collect();
     let peers = Peers::new(stores.clone());
     world.set_peers(peers.clone());
-    let follow = |(place, writer): (&Option<String>, Writer<Guarded<C>>)| {
+    let (mut watches, mut heard) = (Vec::new(), Vec::new());
+    for (place, writer) in places.iter().zip(writers) {
         let (wake, driver, peers) = (Arc::clone(&wake), Arc::clone(&driver), peers.clone());
         let on_event = move |key: &Key, change: Change<&Guarded<C>>| {
             wake.own_changed(&driver, &peers, key, change.present());
         };
-        let following = shelf::follow(world.scene(), place.as_deref(), None, writer, on_event);
-        AbortOnDropHandle::new(tokio::spawn(following))
-    };
-    let watches: Vec<_> = places.iter().zip(writers).map(follow).collect();
+        let (told, first) = Heard::channel();
+        let following = shelf::follow(world.scene(), place.as_deref(), None, writer, told, on_event);
+        watches.push(AbortOnDropHandle::new(tokio::spawn(following)));
+        heard.push(first);
+    }
     let served = if context.namespaces.is_empty() {
         "all".to_owned()
     } else {
@@ -230,9 +232,9 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
 
     let listed = async {
         world.ready().await;
-        for store in &stores {
-            // A writer that is gone belongs to a watch that was ended, and so is this.
-            let _ = store.wait_until_ready().await;
+        for heard in &heard {
+            // A watch that ended is told below.
+            heard.first_list().await;
         }
     };
     // A watch never ends unless it fails in a way that nobody thought of.
@@ -253,8 +255,9 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
     for object in stores.iter().flat_map(Store::state) {
         wake.wake(&Key::of(object.as_ref()));
     }
-    let served = inputs.into_iter().zip(stores);
-    let running = join_all(served.map(|(input, own)| once_listed(Arc::clone(&driver), own, input, stop.clone())));
+    let served = inputs.into_iter().zip(stores).zip(heard);
+    let running =
+        join_all(served.map(|((input, own), heard)| once_listed(Arc::clone(&driver), own, heard, input, stop.clone())));
     let late = async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;
@@ -271,11 +274,12 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
 async fn once_listed<C: Reconcile>(
     driver: Arc<Driver<C>>,
     own: Own<C>,
+    heard: Heard,
     input: mpsc::UnboundedReceiver<ObjectRef<Guarded<C>>>,
     stop: CancellationToken,
 ) {
     tokio::select! {
-        ready = own.wait_until_ready() => if ready.is_err() {
+        listed = heard.first_list() => if !listed {
             return;
         },
         () = stop.cancelled() => return,

@@ -13,6 +13,7 @@ use kube::{
 };
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{
     Error, Reference, Result,
@@ -158,13 +159,32 @@ fn trim<K: Resource>(object: &mut K) {
     });
 }
 
+/// Whether `on_event` of [`follow`] has heard of the whole first list. Then the store is ready too, and so is what is kept
+/// beside it.
+#[derive(Clone)]
+pub(crate) struct Heard(watch::Receiver<bool>);
+
+impl Heard {
+    /// To be set by [`follow`], and to be waited for.
+    pub(crate) fn channel() -> (watch::Sender<bool>, Self) {
+        let (heard, waiting) = watch::channel(false);
+        (heard, Self(waiting))
+    }
+
+    /// Waits; `false` when the watch ended before.
+    pub(crate) async fn first_list(&self) -> bool {
+        self.0.clone().wait_for(|heard| *heard).await.is_ok()
+    }
+}
+
 /// Watches one kind in one namespace (or all) into a store. `on_event` hears of every object that appeared, changed
-/// or went, also of those that went while the watch was down.
+/// or went, also of those that went while the watch was down; `heard` tells when that was the whole first list.
 pub(crate) fn follow<K: Kind, F>(
     scene: &Scene,
     namespace: Option<&str>,
     selector: Option<&str>,
     mut writer: Writer<Guarded<K>>,
+    heard: watch::Sender<bool>,
     mut on_event: F,
 ) -> impl Future<Output = ()> + Send + use<K, F>
 where
@@ -251,6 +271,7 @@ where
                         written.missed(&reference(&key));
                         hear(key, Change::Gone(Some(last.as_ref())));
                     }
+                    heard.send_replace(true);
                 }
             }
         }

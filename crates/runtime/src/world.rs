@@ -173,12 +173,14 @@ impl World {
         self.broad::<K>()?.list(namespace).await
     }
 
-    /// The objects of a kind declared with [`Kinds::all_if_served_about`] that speak about this one; sorted by name.
+    /// The objects of a kind declared with [`Kinds::all_if_served_about`] that speak about this one; sorted by name. All
+    /// of those in its own namespace and in `own`; of other namespaces those that are known.
     ///
     /// # Errors
     /// As [`World::get`].
-    pub async fn about<K: Kind>(&self, reference: &Reference) -> Result<Vec<Arc<K>>> {
-        self.broad::<K>()?.about(reference).await
+    pub async fn about<K: Kind>(&self, reference: &Reference, own: Option<&str>) -> Result<Vec<Arc<K>>> {
+        let namespaces = [reference.namespace.as_deref(), own];
+        self.broad::<K>()?.about(reference, &namespaces).await
     }
 
     /// The versions in which a kind is served, such as `v1`; none when it is not installed. Whoever refers to the

@@ -98,7 +98,7 @@ impl Resilience {
             contended.extend(attached);
             parents_of(&mut cluster, world, &contended).await?;
         }
-        attached(&mut cluster, world).await?;
+        attached(&mut cluster, world, own).await?;
         profiles(&mut cluster, world, own).await?;
         let carriers = carriers(policy).filter(|(namespace, name)| cluster.service(namespace, name).is_none());
         for (namespace, name) in carriers.collect::<Vec<_>>() {
@@ -172,7 +172,7 @@ async fn profiles(cluster: &mut Cluster, world: &World, own: Option<&str>) -> Re
 }
 
 /// The routes that are attached to what is seen.
-async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
+async fn attached(cluster: &mut Cluster, world: &World, own: Option<&str>) -> Result<()> {
     let services = cluster
         .services
         .iter()
@@ -183,9 +183,21 @@ async fn attached(cluster: &mut Cluster, world: &World) -> Result<()> {
         .map(|network| Reference::to::<EgressNetwork>(network.namespace().as_deref(), &network.name_any()));
     let mut known: HashSet<Option<String>> = cluster.routes().map(|route| route.meta().uid.clone()).collect();
     for reference in services.chain(networks).collect::<Vec<_>>() {
-        add(&mut cluster.http_routes, &mut known, world.about(&reference).await?);
-        add(&mut cluster.linkerd_routes, &mut known, world.about(&reference).await?);
-        add(&mut cluster.grpc_routes, &mut known, world.about(&reference).await?);
+        add(
+            &mut cluster.http_routes,
+            &mut known,
+            world.about(&reference, own).await?,
+        );
+        add(
+            &mut cluster.linkerd_routes,
+            &mut known,
+            world.about(&reference, own).await?,
+        );
+        add(
+            &mut cluster.grpc_routes,
+            &mut known,
+            world.about(&reference, own).await?,
+        );
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{AnyShelf, Change, Complaint, Guarded, Kind, PATIENCE, Scene, Sight, follow, read, sight};
+use super::{AnyShelf, Change, Complaint, Guarded, Heard, Kind, PATIENCE, Scene, Sight, follow, read, sight};
 use crate::{
     Error, Reference, Result,
     index::{Index, Key},
@@ -59,8 +59,33 @@ pub(crate) type About<K> = fn(&K) -> Vec<Reference>;
 /// How it is found out, and what is known of it.
 type Spoken<K> = (About<K>, Arc<Mutex<Index>>);
 
-/// One store per namespace that is served; one for all when all are.
-type Stores<K> = Arc<RwLock<Vec<(Option<String>, Store<Guarded<K>>)>>>;
+/// What is seen of a kind in one namespace.
+struct Seen<K: Kind> {
+    /// `None`: in all of them.
+    namespace: Option<String>,
+    store: Store<Guarded<K>>,
+    heard: Heard,
+}
+
+impl<K: Kind> Seen<K> {
+    fn covers(&self, namespace: Option<&str>) -> bool {
+        self.namespace.is_none() || self.namespace.as_deref() == namespace
+    }
+}
+
+// A derived one would ask for objects that can be cloned into stores of their own.
+impl<K: Kind> Clone for Seen<K> {
+    fn clone(&self) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            store: self.store.clone(),
+            heard: self.heard.clone(),
+        }
+    }
+}
+
+/// One for each namespace that is served; one for all when all are.
+type Stores<K> = Arc<RwLock<Vec<Seen<K>>>>;
 
 /// Every object of a kind in the namespaces that are served, if the kind exists at all.
 pub(crate) struct Broad<K: Kind> {
@@ -139,8 +164,7 @@ impl<K: Kind> Broad<K> {
             tokio::time::timeout(PATIENCE, self.ready())
                 .await
                 .map_err(|_| self.late())?;
-            let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
-            stores.iter().map(|(_, store)| store.clone()).collect()
+            self.all_seen().into_iter().map(|seen| seen.store).collect()
         };
         let here = |object: &Arc<Guarded<K>>| namespace.is_none() || object.meta().namespace.as_deref() == namespace;
         let mut found: Vec<_> = stores.iter().flat_map(Store::state).filter(here).collect();
@@ -148,8 +172,12 @@ impl<K: Kind> Broad<K> {
         found.iter().map(|object| read(object)).collect()
     }
 
-    /// The objects that speak about this one, by name.
-    pub(crate) async fn about(&self, reference: &Reference) -> Result<Vec<Arc<K>>> {
+    /// The objects that speak about this one, by name; waits a little for the first lists of these namespaces, so that
+    /// what is not listed yet is not taken for none. From other namespaces it is what is known.
+    pub(crate) async fn about(&self, reference: &Reference, namespaces: &[Option<&str>]) -> Result<Vec<Arc<K>>> {
+        for namespace in namespaces {
+            self.store(*namespace).await?;
+        }
         let mut found = Vec::new();
         for key in self.keys_about(reference) {
             found.extend(self.get(key.namespace.as_deref(), &key.name).await?);
@@ -160,6 +188,10 @@ impl<K: Kind> Broad<K> {
     fn keys_about(&self, reference: &Reference) -> Vec<Key> {
         let about = self.about.lock().unwrap_or_else(PoisonError::into_inner);
         about.referrers(reference).into_iter().cloned().collect()
+    }
+
+    fn all_seen(&self) -> Vec<Seen<K>> {
+        self.stores.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn late(&self) -> Error {
@@ -175,19 +207,10 @@ impl<K: Kind> Broad<K> {
                 Served::In(_) => return Some(Place::NotServed),
                 Served::Unknown | Served::Undefined => return Some(Place::Undefined),
             }
-            let store = {
-                let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
-                let covers = |covered: &Option<String>| covered.is_none() || covered.as_deref() == namespace;
-                stores
-                    .iter()
-                    .find(|(covered, _)| covers(covered))
-                    .map(|(_, store)| store.clone())
-            };
-            let Some(store) = store else {
+            let Some(seen) = self.all_seen().into_iter().find(|seen| seen.covers(namespace)) else {
                 return Some(Place::Elsewhere);
             };
-            store.wait_until_ready().await.ok()?;
-            Some(Place::Here(store))
+            seen.heard.first_list().await.then_some(Place::Here(seen.store))
         };
         tokio::time::timeout(PATIENCE, found)
             .await
@@ -240,7 +263,12 @@ fn run<K: Kind>(
     let mut tasks = Vec::new();
     for place in places {
         let writer = Writer::<Guarded<K>>::new(());
-        fresh.push((place.clone(), writer.as_reader()));
+        let (told, heard) = Heard::channel();
+        fresh.push(Seen {
+            namespace: place.clone(),
+            store: writer.as_reader(),
+            heard,
+        });
         let on_change = Arc::clone(&scene.on_change);
         let spoken = spoken.cloned();
         let on_event = move |key: &Key, change: Change<&Guarded<K>>| {
@@ -249,14 +277,15 @@ fn run<K: Kind>(
                 change.map(Resource::meta),
             );
             let Some((speaks, about)) = &spoken else { return };
-            let now = change
-                .present()
-                .and_then(|object| object.0.as_ref().ok())
-                .map(speaks)
-                .unwrap_or_default();
             let concerned: BTreeSet<Reference> = {
                 let mut about = about.lock().unwrap_or_else(PoisonError::into_inner);
                 let before: Vec<_> = about.references(key).cloned().collect();
+                let now = match change.present().map(|object| &object.0) {
+                    Some(Ok(object)) => speaks(object),
+                    // What it spoke about still has to know that it cannot be read.
+                    Some(Err(_)) => before.clone(),
+                    None => Vec::new(),
+                };
                 about.set(key, now.iter().cloned());
                 before.into_iter().chain(now).collect()
             };
@@ -264,7 +293,7 @@ fn run<K: Kind>(
                 on_change(&reference, Change::Gone(None));
             }
         };
-        let following = follow(scene, place.as_deref(), selector, writer, on_event);
+        let following = follow(scene, place.as_deref(), selector, writer, told, on_event);
         tasks.push(AbortOnDropHandle::new(tokio::spawn(following)));
     }
     *stores.write().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -274,7 +303,7 @@ fn run<K: Kind>(
 /// The kind went: so did every object of it.
 fn clear<K: Kind>(scene: &Scene, stores: &Stores<K>, spoken: Option<&Spoken<K>>) {
     let gone = std::mem::take(&mut *stores.write().unwrap_or_else(PoisonError::into_inner));
-    for object in gone.iter().flat_map(|(_, store)| store.state()) {
+    for object in gone.iter().flat_map(|seen| seen.store.state()) {
         let key = Key::of(object.as_ref());
         let reference = Reference::to::<K>(key.namespace.as_deref(), &key.name);
         scene.written.gone(&reference, None);
@@ -347,13 +376,9 @@ impl<K: Kind> AnyShelf for Broad<K> {
             if !self.is_served().await {
                 return;
             }
-            let stores: Vec<_> = {
-                let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
-                stores.iter().map(|(_, store)| store.clone()).collect()
-            };
-            for store in stores {
-                // A writer that is gone belongs to a kind that went meanwhile: nothing to wait for.
-                let _ = store.wait_until_ready().await;
+            for seen in self.all_seen() {
+                // A watch that ended belongs to a kind that went meanwhile: nothing to wait for.
+                seen.heard.first_list().await;
             }
         })
     }
