@@ -6,7 +6,6 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use trellis_api::ResiliencePolicy;
 use trellis_bindings::{
     gateway::HttpRoute,
     linkerd::{ServiceProfile, policy::LinkerdHttpRoute},
@@ -150,14 +149,16 @@ async fn follows(site: &Site, home: &Isolated) {
         place.delete::<ServiceProfile>(&profile).await.unwrap();
         site.until("slow", "Applied").await;
     }
-    home.delete::<Service>("web").await.unwrap();
-    site.until("slow", "TargetServiceNotFound").await;
+    // Only the Service tells: what Linkerd said before still stands.
     site.linkerd.says(Says::Nothing);
+    home.delete::<Service>("web").await.unwrap();
+    not_ready(
+        &site.until("slow", "TargetServiceNotFound").await,
+        "TargetServiceNotFound",
+    );
     home.apply(web()).await.unwrap();
-    let back = |policy: &ResiliencePolicy| ready(policy).1 != "TargetServiceNotFound";
-    site.namespace.until("slow", "the Service is back", back).await;
-    site.linkerd.says(Says::TheTruth);
     site.until("slow", "Applied").await;
+    site.linkerd.says(Says::TheTruth);
     site.remove("slow").await;
 }
 
