@@ -13,10 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use trellis_bindings::linkerd::ServiceProfile;
-use trellis_testkit::{
-    audit::Mark,
-    plane::{Isolated, Plane},
-};
+use trellis_testkit::plane::{Isolated, Plane};
 
 use crate::{
     audited::{lawful, work},
@@ -24,7 +21,7 @@ use crate::{
     lifecycle, namespaces,
     property::draw,
     routed, served,
-    stand_in::StandIn,
+    stand_in::Linkerd,
     steps::{SECTIONS, Step, spec},
     story::{SOON, Story, at_rest},
     verdict::condition,
@@ -215,14 +212,15 @@ async fn recognised(
     plane: &Plane,
     isolated: Isolated,
     chronicle: &Chronicle,
-    mark: Mark,
+    linkerd: &Linkerd,
 ) {
+    let mark = plane.audit().mark().unwrap();
     let client = isolated.client().clone();
     let mut story = Story::new(&isolated, &client, chronicle);
     let makes_routes = number % 2 == 1 && ALSO_ROUTES.contains(&trap);
     let spec = policy(trap, seed, number, makes_routes);
     let namespaces = [story.namespace.clone()];
-    let _linkerd = makes_routes.then(|| StandIn::start(&client, &[&namespaces[0]]));
+    let _linkerd = makes_routes.then(|| linkerd.speak_in(&[&namespaces[0]]));
     let settled = |now: &Now| {
         if makes_routes {
             routed::at_rest(&namespaces, std::slice::from_ref(now))
@@ -301,11 +299,11 @@ async fn p8_a_target_on_which_linkerd_does_not_act_is_recognised_and_left_alone(
         .collect();
     let client = plane.client().unwrap();
     let chronicle = Chronicle::start(&client).await;
-    let mark = plane.audit().mark().unwrap();
+    let linkerd = Linkerd::watch(&client);
     let places = namespaces(plane, traps.iter().map(|((trap, _), _)| format!("p8-{trap}")).collect()).await;
     let count = traps.len();
     stream::iter(traps.into_iter().zip(places))
-        .map(|((trap, number), place)| recognised(trap, number, seed, plane, place, &chronicle, mark))
+        .map(|((trap, number), place)| recognised(trap, number, seed, plane, place, &chronicle, &linkerd))
         .buffer_unordered(16)
         .collect::<Vec<()>>()
         .await;

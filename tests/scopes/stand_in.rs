@@ -2,7 +2,7 @@
 //! into the status of routes, rate limits and EgressNetworks, by the facts about it, and nothing more.
 //!
 //! ```text
-//!  Linkerd: Services, routes, Servers, limits, networks of the cluster ─▶ something changed in a namespace
+//!  Linkerd: Services, routes, Servers, limits, networks ─▶ something changed in a namespace
 //!                                                                                  │
 //!  StandIn: look at all of its namespaces ◀────────────────────────────────────────┘ ─▶ status of what differs
 //! ```
@@ -56,7 +56,7 @@ pub(crate) enum Says {
     No(&'static str),
 }
 
-/// What changes in the cluster, watched once for all who speak.
+/// What changes, watched once for all who speak.
 #[derive(Clone)]
 pub(crate) struct Linkerd {
     client: Client,
@@ -68,16 +68,23 @@ pub(crate) struct Linkerd {
 type Speakers = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
 
 impl Linkerd {
+    /// Of all namespaces: for many who speak.
     pub(crate) fn watch(client: &Client) -> Self {
+        Self::watching(client, &[None])
+    }
+
+    fn watching(client: &Client, namespaces: &[Option<&str>]) -> Self {
         let speakers = Speakers::default();
-        let mut changes = stream::select_all([
-            changes::<Service>(client),
-            changes::<HttpRoute>(client),
-            changes::<GrpcRoute>(client),
-            changes::<Server>(client),
-            changes::<HttpLocalRateLimitPolicy>(client),
-            changes::<EgressNetwork>(client),
-        ]);
+        let mut changes = stream::select_all(namespaces.iter().flat_map(|namespace| {
+            [
+                changes::<Service>(client, *namespace),
+                changes::<HttpRoute>(client, *namespace),
+                changes::<GrpcRoute>(client, *namespace),
+                changes::<Server>(client, *namespace),
+                changes::<HttpLocalRateLimitPolicy>(client, *namespace),
+                changes::<EgressNetwork>(client, *namespace),
+            ]
+        }));
         let woken = Arc::clone(&speakers);
         let watch = tokio::spawn(async move {
             while let Some(namespace) = changes.next().await {
@@ -123,7 +130,8 @@ pub(crate) struct StandIn {
 impl StandIn {
     /// Alone, for these namespaces; it tells the truth.
     pub(crate) fn start(client: &Client, namespaces: &[&str]) -> Self {
-        Linkerd::watch(client).speak_in(namespaces)
+        let watched: Vec<_> = namespaces.iter().copied().map(Some).collect();
+        Linkerd::watching(client, &watched).speak_in(namespaces)
     }
 
     pub(crate) fn says(&self, says: Says) {
@@ -156,8 +164,8 @@ async fn speak(client: Client, namespaces: Vec<String>, changed: Arc<Notify>, mu
     }
 }
 
-/// The namespaces in which an object of the kind changed.
-fn changes<K>(client: &Client) -> stream::BoxStream<'static, String>
+/// The namespaces, of this one or all, in which an object of the kind changed.
+fn changes<K>(client: &Client, namespace: Option<&str>) -> stream::BoxStream<'static, String>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -166,7 +174,10 @@ where
         + Send
         + 'static,
 {
-    let api: Api<K> = Api::all(client.clone());
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
     watcher(api, watcher::Config::default())
         .default_backoff()
         .filter_map(async |event| match event {
