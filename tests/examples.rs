@@ -27,7 +27,7 @@ use trellis_testkit::{
     plane::{Plane, Shared},
 };
 
-use stand_in::StandIn;
+use stand_in::Linkerd;
 
 static PLANE: Shared = Shared::new(|plane| {
     Box::pin(async move {
@@ -165,6 +165,6 @@ async fn what_needs_linkerd_waits_for_it_and_is_ready_when_it_speaks() {
     )
     .await;
     let namespaces: Vec<&str> = examples.iter().flat_map(Example::namespaces).collect();
-    let _linkerd = StandIn::start(&plane.client().unwrap(), &namespaces);
+    let _linkerd = Linkerd::watch(&plane.client().unwrap(), &namespaces).speak_in(&namespaces);
     until(plane, &examples, "every policy is Ready", &all("True", |_| "Applied")).await;
 }

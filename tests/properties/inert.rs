@@ -299,7 +299,7 @@ async fn p8_a_target_on_which_linkerd_does_not_act_is_recognised_and_left_alone(
         .collect();
     let client = plane.client().unwrap();
     let chronicle = Chronicle::start(&client).await;
-    let linkerd = Linkerd::watch(&client);
+    let linkerd = Linkerd::watch(&client, &[]);
     let places = namespaces(plane, traps.iter().map(|((trap, _), _)| format!("p8-{trap}")).collect()).await;
     let count = traps.len();
     stream::iter(traps.into_iter().zip(places))

@@ -109,7 +109,7 @@ pub(crate) async fn run(
     let began = Instant::now();
     let client = plane.client().unwrap();
     let chronicle = Chronicle::start(&client).await;
-    let linkerd = Linkerd::watch(&client);
+    let linkerd = Linkerd::watch(&client, &[]);
     let mark = plane.audit().mark().unwrap();
     let total = cases.len();
     let stories = stream::iter(cases.into_iter().zip(places))

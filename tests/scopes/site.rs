@@ -18,7 +18,7 @@ use trellis_testkit::{
 
 use crate::{
     PLANE,
-    stand_in::{Says, StandIn},
+    stand_in::{Linkerd, Says, StandIn},
 };
 
 /// How long nothing may be written at the end of a story.
@@ -62,7 +62,8 @@ impl Site {
             .start()
             .await
             .unwrap();
-        let linkerd = StandIn::start(namespace.client(), &[namespace.name(), other.name()]);
+        let places = [namespace.name(), other.name()];
+        let linkerd = Linkerd::watch(namespace.client(), &places).speak_in(&places);
         Self {
             namespace,
             other,

@@ -68,21 +68,21 @@ pub(crate) struct Linkerd {
 type Speakers = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
 
 impl Linkerd {
-    /// Of all namespaces: for many who speak.
-    pub(crate) fn watch(client: &Client) -> Self {
-        Self::watching(client, &[None])
-    }
-
-    fn watching(client: &Client, namespaces: &[Option<&str>]) -> Self {
+    /// In these namespaces; in all, if none is named.
+    pub(crate) fn watch(client: &Client, namespaces: &[&str]) -> Self {
         let speakers = Speakers::default();
-        let mut changes = stream::select_all(namespaces.iter().flat_map(|namespace| {
+        let places: Vec<Option<&str>> = match namespaces {
+            [] => vec![None],
+            namespaces => namespaces.iter().copied().map(Some).collect(),
+        };
+        let mut changes = stream::select_all(places.into_iter().flat_map(|place| {
             [
-                changes::<Service>(client, *namespace),
-                changes::<HttpRoute>(client, *namespace),
-                changes::<GrpcRoute>(client, *namespace),
-                changes::<Server>(client, *namespace),
-                changes::<HttpLocalRateLimitPolicy>(client, *namespace),
-                changes::<EgressNetwork>(client, *namespace),
+                changes::<Service>(client, place),
+                changes::<HttpRoute>(client, place),
+                changes::<GrpcRoute>(client, place),
+                changes::<Server>(client, place),
+                changes::<HttpLocalRateLimitPolicy>(client, place),
+                changes::<EgressNetwork>(client, place),
             ]
         }));
         let woken = Arc::clone(&speakers);
@@ -128,12 +128,6 @@ pub(crate) struct StandIn {
 }
 
 impl StandIn {
-    /// Alone, for these namespaces; it tells the truth.
-    pub(crate) fn start(client: &Client, namespaces: &[&str]) -> Self {
-        let watched: Vec<_> = namespaces.iter().copied().map(Some).collect();
-        Linkerd::watching(client, &watched).speak_in(namespaces)
-    }
-
     pub(crate) fn says(&self, says: Says) {
         self.says.send_replace(says);
     }
