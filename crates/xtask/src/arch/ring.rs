@@ -54,6 +54,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("trellis-store", Ring::Mechanism),
     ("trellis-registry", Ring::Mechanism),
     ("trellis-hooks", Ring::Mechanism),
+    ("trellis-fetch", Ring::Mechanism),
     ("trellis-tunnel", Ring::Mechanism),
     ("trellis-apiproxy", Ring::Mechanism),
     ("trellis-devplane", Ring::Mechanism),
