@@ -5,6 +5,8 @@
 mod crds;
 #[path = "runtime/disturbed.rs"]
 mod disturbed;
+#[path = "runtime/errand.rs"]
+mod errand;
 #[path = "runtime/lease.rs"]
 mod lease;
 #[path = "runtime/objects.rs"]
@@ -18,4 +20,9 @@ mod widget;
 
 use trellis_testkit::plane::Shared;
 
-static PLANE: Shared = Shared::new(|plane| Box::pin(async move { plane.apply(&[widget::lax_crd()]).await }));
+static PLANE: Shared = Shared::new(|plane| {
+    Box::pin(async move {
+        plane.apply(&[widget::lax_crd()]).await?;
+        plane.apply(&errand::crds()).await
+    })
+});

@@ -4,7 +4,7 @@ use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use trellis_runtime::{controller, health::Readiness, metrics::Metrics};
+use trellis_runtime::{Reconcile, controller, health::Readiness, metrics::Metrics};
 use trellis_testkit::{Disturb, Recording, Script, plane::Isolated};
 
 use crate::{
@@ -38,6 +38,11 @@ impl Stage {
 
     /// … with this going wrong from the first call on.
     pub(crate) fn disturbed(isolated: Isolated, others: &[&str], script: Script) -> Self {
+        Self::of(Widgets, isolated, others, script)
+    }
+
+    /// Another controller.
+    pub(crate) fn of(controller: impl Reconcile, isolated: Isolated, others: &[&str], script: Script) -> Self {
         let (recording, stop) = (Recording::new(), CancellationToken::new());
         let client = Disturb::new(&script, &recording)
             .client(isolated.plane().config())
@@ -50,7 +55,7 @@ impl Stage {
             metrics: Metrics::default(),
             readiness: Readiness::awaiting(1),
         };
-        let running = tokio::spawn(controller::run(Widgets, context, stop.clone()));
+        let running = tokio::spawn(controller::run(controller, context, stop.clone()));
         Self {
             isolated,
             script,

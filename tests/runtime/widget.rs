@@ -14,7 +14,7 @@ use serde_json::json;
 use trellis_api::{CommonStatus, Managed};
 use trellis_core::Refusal;
 use trellis_runtime::{
-    Item, Kinds, Never, Outcome, Part, Permission, Plan, Reconcile, Reference, Reported, Result, World,
+    Item, Kinds, Never, Outcome, Part, Permission, Plan, Reconcile, Reference, Reported, Result, Says, World,
 };
 
 /// What a test asks for.
@@ -188,7 +188,7 @@ impl Reconcile for Widgets {
         Ok(plan)
     }
 
-    async fn act(&self, _: &Widget, act: &Never) -> Result<()> {
+    async fn act(&self, _: &Widget, act: &Never, _: &Says) -> Result<()> {
         match *act {}
     }
 

@@ -76,6 +76,19 @@ impl Draft {
             message: message.into(),
         }
     }
+
+    /// The draft of a condition as it stands; none when its status is no [`State`].
+    #[must_use]
+    pub fn again(condition: &Condition) -> Option<Self> {
+        let states = [State::False, State::Unknown, State::True];
+        let state = states.into_iter().find(|state| state.as_str() == condition.status)?;
+        Some(Self::new(
+            &condition.type_,
+            state,
+            &condition.reason,
+            &condition.message,
+        ))
+    }
 }
 
 /// The conditions that the object carries next: `Ready` first, then by type.

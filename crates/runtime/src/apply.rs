@@ -133,7 +133,7 @@ impl<'a> Applier<'a> {
             .object
             .as_ref()
             .filter(|living| owned::settled(&desired, living, &self.owner.manager));
-        let written = settled.is_none();
+        let mut written = settled.is_none();
         let creates = !part && living.object.is_none();
         let current = if let Some(living) = settled {
             living.clone()
@@ -142,6 +142,7 @@ impl<'a> Applier<'a> {
             let watched = living.watched || (living.unlisted && !part);
             self.apply(&body.resource, &reference, &desired, ours, watched).await?
         };
+        let watched = living.watched || living.unlisted;
         if creates && !self.owner.is_alone_on(&current) {
             // Somebody created it in the same moment, and our fields fell upon theirs.
             self.release(&InventoryEntry {
@@ -151,6 +152,7 @@ impl<'a> Applier<'a> {
             .await?;
             return Err(name_taken(&reference).into());
         }
+        written |= self.ensure_status(body, &reference, &current, watched).await?;
         let uid = current.pointer("/metadata/uid").and_then(Value::as_str).map(Into::into);
         Ok(Applied {
             entry: InventoryEntry {
@@ -159,6 +161,30 @@ impl<'a> Applier<'a> {
             },
             written,
         })
+    }
+
+    /// Makes the status of an object of ours what the plan says. Returns whether anything was sent.
+    async fn ensure_status(&self, body: &Body, reference: &Reference, current: &Value, watched: bool) -> Result<bool> {
+        let Some(status) = &body.status else { return Ok(false) };
+        if owned::status_settled(&json!({ "status": status }), current, &self.owner.manager) {
+            return Ok(false);
+        }
+        let desired = json!({
+            "apiVersion": body.resource.api_version, "kind": body.resource.kind,
+            "metadata": { "name": reference.name }, "status": status,
+        });
+        let sent = watched.then(|| self.world.sending(reference));
+        let params = PatchParams::apply(&self.owner.manager).force();
+        let answer = self
+            .api(&body.resource, reference)
+            .patch_status(&reference.name, &params, &Patch::Apply(&desired))
+            .await;
+        let answer = answer.map_err(|error| Error::api(format!("write the status of {reference}"), error))?;
+        let answer = to_value(&answer, reference)?;
+        if let Some(sent) = sent {
+            sent.answered(answer);
+        }
+        Ok(true)
     }
 
     /// The object as last seen or written; asks the API server for what is not watched.

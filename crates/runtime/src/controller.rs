@@ -49,9 +49,6 @@ use crate::{
     shelf::{self, Change, Heard},
 };
 
-/// Reconciles of one controller that may run at once.
-const CONCURRENCY: u16 = 16;
-
 /// How long the first lists may take before what is listed is served. A namespace without access, or a kind that
 /// cannot be listed, must not stop the others.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -308,7 +305,7 @@ async fn serve<C: Reconcile>(
         driver,
         own,
         queue,
-        Config::default().concurrency(CONCURRENCY),
+        Config::default().concurrency(C::CONCURRENCY),
     )
     .for_each(|_| futures::future::ready(()))
     .await;

@@ -100,7 +100,7 @@ impl<C: Reconcile> Driver<C> {
             Ok(verdict) => {
                 tracing::debug!(?verdict, "reconciled");
                 self.retries.forget(key);
-                Action::await_change()
+                work.again.map_or_else(Action::await_change, Action::requeue)
             }
             Err(Error::NotLeader) => Action::await_change(),
             Err(error) => {

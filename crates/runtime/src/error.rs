@@ -68,6 +68,14 @@ pub enum Error {
         /// The object, as `namespace/name`.
         name: String,
     },
+    /// Something outside the cluster failed.
+    #[error("{what}: {message}")]
+    Outside {
+        /// What failed, such as `the storage`.
+        what: &'static str,
+        /// How, with its causes.
+        message: String,
+    },
     /// A value of ours does not serialise. It is a defect of the controller.
     #[error("cannot serialise {what}")]
     Serialise {
@@ -148,6 +156,7 @@ impl Error {
             | Self::NotSynced { .. }
             | Self::Undeclared { .. }
             | Self::Serialise { .. }
+            | Self::Outside { .. }
             | Self::NotLeader => Class::Transient,
         }
     }
@@ -161,8 +170,8 @@ impl Error {
             Self::Unreadable { .. } => reason::UNREADABLE_OBJECT,
             Self::Undeclared { .. } | Self::Serialise { .. } | Self::Panicked { .. } => reason::INTERNAL_ERROR,
             Self::NotSynced { .. } => reason::NOT_SYNCED,
-            // Neither is ever told: there is nobody to tell, or no right to.
-            Self::Gone { .. } | Self::NotLeader => reason::FAILED,
+            // The latter two are never told: there is nobody to tell, or no right to.
+            Self::Outside { .. } | Self::Gone { .. } | Self::NotLeader => reason::FAILED,
             Self::Own(error) => match error.reason() {
                 // It is not a planned object.
                 reason::INVALID_OBJECT => reason::FAILED,

@@ -40,5 +40,5 @@ pub use error::{Class, Error, Result};
 pub use index::Reference;
 pub use permission::Permission;
 pub use plan::{End, Item, Never, Outcome, Part, Plan};
-pub use reconcile::{Reconcile, Reported};
+pub use reconcile::{Reconcile, Reported, Says};
 pub use world::{Kinds, World};

@@ -17,7 +17,17 @@ use serde_json::{Map, Value};
 /// Whether applying `desired` as `manager` would change nothing about `living`.
 #[must_use]
 pub fn settled(desired: &Value, living: &Value, manager: &str) -> bool {
-    let Some(fields) = fields_of(living, manager) else {
+    settled_in("", desired, living, manager)
+}
+
+/// The same of the status, which is applied by itself and recorded apart: `desired` has nothing but `status`.
+#[must_use]
+pub fn status_settled(desired: &Value, living: &Value, manager: &str) -> bool {
+    settled_in("status", desired, living, manager)
+}
+
+fn settled_in(subresource: &str, desired: &Value, living: &Value, manager: &str) -> bool {
+    let Some(fields) = fields_of(living, manager, subresource) else {
         return is_nothing(desired);
     };
     match_fields(fields, desired, living, true)
@@ -37,10 +47,10 @@ pub fn is_nothing(desired: &Value) -> bool {
 /// Whether `manager` owns any field of `living`.
 #[must_use]
 pub fn owns_any(living: &Value, manager: &str) -> bool {
-    fields_of(living, manager).is_some()
+    fields_of(living, manager, "").is_some()
 }
 
-fn fields_of<'a>(living: &'a Value, manager: &str) -> Option<&'a Map<String, Value>> {
+fn fields_of<'a>(living: &'a Value, manager: &str, subresource: &str) -> Option<&'a Map<String, Value>> {
     let text = |entry: &'a Value, field: &str| entry.get(field).and_then(Value::as_str);
     living
         .pointer("/metadata/managedFields")?
@@ -49,7 +59,7 @@ fn fields_of<'a>(living: &'a Value, manager: &str) -> Option<&'a Map<String, Val
         .find(|entry| {
             text(entry, "manager") == Some(manager)
                 && text(entry, "operation") == Some("Apply")
-                && text(entry, "subresource").is_none_or(str::is_empty)
+                && text(entry, "subresource").unwrap_or_default() == subresource
         })?
         .get("fieldsV1")?
         .as_object()
@@ -171,6 +181,16 @@ mod tests {
     fn annotations(#[case] desired: Value, #[case] now: Value, #[case] fields: Value, #[case] expected: bool) {
         let living = living(&json!({ "f:metadata": { "f:annotations": fields } }), &annotated(&now));
         assert_eq!(settled(&annotated(&desired), &living, ME), expected);
+    }
+
+    #[rstest]
+    #[case::same(json!({ "a": 1, "list": [1] }), true)]
+    #[case::other(json!({ "a": 2, "list": [1] }), false)]
+    #[case::less(json!({ "list": [1] }), false)]
+    fn a_status_is_recorded_apart(#[case] status: Value, #[case] expected: bool) {
+        let mut now = living(&json!({}), &json!({ "status": { "a": 1, "list": [1], "foreign": 1 } }));
+        now["metadata"]["managedFields"][1]["fieldsV1"] = json!({ "f:status": { "f:a": {}, "f:list": {} } });
+        assert_eq!(status_settled(&json!({ "status": status }), &now, ME), expected);
     }
 
     #[rstest]

@@ -3,7 +3,7 @@
 //! Invariant: a plan that waits never prunes; a refused one neither. What runs, runs on, except for what the plan itself
 //! gives up by name: that is not wanted any more, whatever becomes of the rest.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _, core::ApiResource};
@@ -35,6 +35,9 @@ pub struct Plan<A> {
     /// What of the wish cannot be met until the user changes something. The rest is applied; nothing is pruned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
+    /// When to look again if nothing happens before: something outside the cluster is asked at its interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again: Option<Duration>,
 }
 
 /// Why a plan is not the whole of what the user asked for, yet.
@@ -65,6 +68,9 @@ pub struct Body {
     /// The object or fragment, with `apiVersion`, `kind` and `metadata.name`.
     #[serde(flatten)]
     pub value: Value,
+    /// Of an object that is ours, the status: applied after the rest, in one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Value>,
 }
 
 /// Builds [`Item::Part`]: a fragment of one living object, pinned to its uid.
@@ -84,6 +90,7 @@ impl<A> Plan<A> {
             given_up: Vec::new(),
             waiting: None,
             refused: None,
+            again: None,
         }
     }
 
@@ -131,10 +138,17 @@ impl<A> Plan<A> {
         self.refused = Some(refusal);
         self
     }
+
+    /// … and it is looked at again after this time, whatever its end.
+    #[must_use]
+    pub fn again(mut self, after: Duration) -> Self {
+        self.again = Some(after);
+        self
+    }
 }
 
 impl Item {
-    /// An object of ours.
+    /// An object of ours, without its status: others write that.
     ///
     /// # Errors
     /// [`Error::Serialise`] when the object does not serialise.
@@ -142,15 +156,21 @@ impl Item {
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
-        let resource = ApiResource::erase::<K>(&());
-        let what = || format!("{} {}", resource.kind, object.name_any());
-        let mut value = serde_json::to_value(object).map_err(|source| Error::Serialise { what: what(), source })?;
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("apiVersion".into(), json!(resource.api_version));
-            fields.insert("kind".into(), json!(resource.kind));
-            fields.remove("status");
-        }
-        Ok(Self::Own(Body { resource, value }))
+        Ok(Self::Own(Body {
+            status: None,
+            ..Body::of(object)?
+        }))
+    }
+
+    /// An object of ours, and its status, which nobody else writes.
+    ///
+    /// # Errors
+    /// [`Error::Serialise`] when the object does not serialise.
+    pub fn own_with_status<K>(object: &K) -> Result<Self>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        Ok(Self::Own(Body::of(object)?))
     }
 
     /// Whether the item is something to have, and not only something to give up.
@@ -172,6 +192,26 @@ impl Item {
 }
 
 impl Body {
+    fn of<K>(object: &K) -> Result<Self>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let resource = ApiResource::erase::<K>(&());
+        let what = || format!("{} {}", resource.kind, object.name_any());
+        let mut value = serde_json::to_value(object).map_err(|source| Error::Serialise { what: what(), source })?;
+        let mut status = None;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("apiVersion".into(), json!(resource.api_version));
+            fields.insert("kind".into(), json!(resource.kind));
+            status = fields.remove("status");
+        }
+        Ok(Self {
+            resource,
+            value,
+            status,
+        })
+    }
+
     /// `metadata.name`; empty when there is none.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -243,6 +283,7 @@ impl Part {
         Item::Part(Body {
             resource: self.resource,
             value,
+            status: None,
         })
     }
 }

@@ -15,6 +15,7 @@
 use std::fmt::Debug;
 
 use serde::Serialize;
+use tokio::sync::watch;
 use trellis_api::Managed;
 use trellis_core::condition::{Draft, READY, State};
 
@@ -33,6 +34,10 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
     /// Everything the controller may do, the object itself included; only the runtime's own needs
     /// ([`crate::permission::RUNTIME`]) come on top.
     const NEEDS: &'static [Permission];
+    /// How many objects are worked on at once. More for a controller whose acts wait for others.
+    const CONCURRENCY: u16 = 16;
+    /// Whether a suspended object says so in `Ready`. If not, nothing is written to it at all.
+    const TELLS_SUSPENSION: bool = true;
 
     /// The kind that is reconciled.
     type Object: Kind + Managed;
@@ -63,8 +68,15 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
     /// A [`trellis_core::Refusal`] when the user has to change something first.
     fn plan(object: &Self::Object, seen: &Self::Seen) -> Result<Plan<Self::Act>, trellis_core::Refusal>;
 
-    /// Does what is no object. May be repeated.
-    fn act(&self, object: &Self::Object, act: &Self::Act) -> impl Future<Output = Result<()>> + Send;
+    /// Does what is no object, and leaves evidence that the next [`Reconcile::see`] finds: the object is looked at again
+    /// at once, and reported then. May be repeated. What takes long says how far it is.
+    fn act(&self, object: &Self::Object, act: &Self::Act, says: &Says) -> impl Future<Output = Result<()>> + Send;
+
+    /// Takes back what acts made, after every object is taken back and before the finalizer goes. May be repeated.
+    fn forget(&self, object: &Self::Object) -> impl Future<Output = Result<()>> + Send {
+        let _ = object;
+        std::future::ready(Ok(()))
+    }
 
     /// Says how it went. What the runtime keeps (inventory, generation, time) is filled in by the runtime.
     fn report(
@@ -72,6 +84,19 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
         seen: &Self::Seen,
         outcome: &Outcome,
     ) -> Reported<<Self::Object as Managed>::Status>;
+}
+
+/// Where an act says what it is at.
+#[derive(Debug, Clone)]
+pub struct Says(pub(crate) watch::Sender<Option<Draft>>);
+
+impl Says {
+    /// A condition that is true from now on until the act ends or says something else, such as `Fetching`. Each costs a
+    /// write: worth saying is what lasts long enough to be looked at.
+    pub fn now(&self, type_: &str, reason: &str, message: impl Into<String>) {
+        self.0
+            .send_replace(Some(Draft::new(type_, State::True, reason, message)));
+    }
 }
 
 /// A status and its conditions.

@@ -82,6 +82,15 @@ impl Kinds {
         })
     }
 
+    /// Like [`Kinds::owned`] for a kind whose CRD may be installed, or removed, at any time.
+    #[must_use]
+    pub fn owned_if_served<K: Kind>(self, controller: &'static str) -> Self {
+        self.with::<K>(move |scene| {
+            let selector = format!("{}={controller}", crate::apply::CONTROLLER_LABEL);
+            Arc::new(Broad::<K>::start(scene, Some(selector), true, None))
+        })
+    }
+
     fn with<K: Kind>(mut self, start: impl FnOnce(&Scene) -> Arc<dyn AnyShelf> + Send + 'static) -> Self {
         self.starts.push((TypeId::of::<K>(), Box::new(start)));
         self

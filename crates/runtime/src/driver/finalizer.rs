@@ -151,7 +151,8 @@ impl<C: Reconcile> Work<'_, C> {
     /// Takes back whatever was written for the object.
     pub(super) async fn take_back(&mut self) -> Result<()> {
         let everything: Vec<_> = self.inventory.iter().rev().cloned().collect();
-        self.release(&everything).await
+        self.release(&everything).await?;
+        self.driver.controller.forget(&self.object).await
     }
 
     /// Takes back these.

@@ -8,7 +8,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use trellis_api::{Managed, REQUESTED_AT, status::CommonStatus};
+use trellis_api::{Managed, status::CommonStatus};
 use trellis_core::{
     condition::{self, Draft},
     manager,
@@ -29,7 +29,7 @@ impl<C: Reconcile> Work<'_, C> {
         let mut previous = self.object.status().cloned().unwrap_or_default();
         let before = <C::Object as Managed>::common(&previous).conditions.clone();
         let generation = self.planned.meta().generation.unwrap_or_default();
-        let asked = self.planned.annotations().get(REQUESTED_AT);
+        let asked = self.planned.annotations().get(C::Object::REQUESTED_AT);
         *<C::Object as Managed>::common_mut(&mut status) = CommonStatus {
             observed_generation: Some(generation),
             conditions: condition::settle(&before, drafts, generation, now),

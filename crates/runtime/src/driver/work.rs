@@ -1,9 +1,10 @@
 //! One object, from the reading of the cluster to the last write.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use kube::{Api, Resource as _, ResourceExt as _};
+use tokio::sync::watch;
 use trellis_api::{Managed, status::InventoryEntry};
 use trellis_core::{
     Refusal,
@@ -18,6 +19,7 @@ use crate::{
     metrics::Verdict,
     plan::Waiting,
     reason,
+    reconcile::Says,
 };
 
 /// A reconcile in progress. It always holds the newest answer of the API server about its object.
@@ -34,6 +36,10 @@ pub(super) struct Work<'a, C: Reconcile> {
     missing: Vec<InventoryEntry>,
     /// Whether anything was sent that changes something.
     pub(super) wrote: bool,
+    /// When to look again if nothing happens before.
+    pub(super) again: Option<Duration>,
+    /// Whether anything was done that is no object.
+    acted: bool,
 }
 
 impl<'a, C: Reconcile> Work<'a, C> {
@@ -49,13 +55,15 @@ impl<'a, C: Reconcile> Work<'a, C> {
             object,
             missing: Vec::new(),
             wrote: false,
+            again: None,
+            acted: false,
         }
     }
 
     /// The version in which the object was left; none when it says something by now that was not carried out.
     pub(super) fn version(&self) -> Option<String> {
         let asks = |object: &C::Object| {
-            let requested = object.annotations().get(trellis_api::REQUESTED_AT).cloned();
+            let requested = object.annotations().get(C::Object::REQUESTED_AT).cloned();
             (object.meta().generation, requested)
         };
         let same = asks(&self.object) == asks(&self.planned);
@@ -107,6 +115,10 @@ impl<'a, C: Reconcile> Work<'a, C> {
             },
             Err(refusal) => End::Refused(refusal),
         };
+        // What the act changed was not seen: the look that follows at once reports it.
+        if self.acted && !matches!(end, End::Failed(_)) {
+            return Ok(Verdict::Changed);
+        }
         let outcome = Outcome {
             in_place: self.in_place(&end).await?,
             missing: std::mem::take(&mut self.missing),
@@ -126,6 +138,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
 
     /// Records, applies, acts and prunes.
     async fn carry_out(&mut self, plan: Plan<C::Act>) -> Result<Option<Waiting>> {
+        self.again = plan.again;
         let wanted: Vec<_> = plan
             .items
             .iter()
@@ -168,7 +181,9 @@ impl<'a, C: Reconcile> Work<'a, C> {
             return Err(error);
         }
         for act in &plan.acts {
-            self.driver.controller.act(&self.planned, act).await?;
+            self.act(act).await?;
+            self.acted = true;
+            self.again = Some(Duration::ZERO);
         }
         if let Some(refusal) = plan.refused {
             return Err(refusal.into());
@@ -183,6 +198,38 @@ impl<'a, C: Reconcile> Work<'a, C> {
         self.release(&left).await?;
         self.inventory = applied;
         Ok(None)
+    }
+
+    /// Acts, and tells meanwhile what the act says of itself.
+    async fn act(&mut self, act: &C::Act) -> Result<()> {
+        let (says, mut said) = watch::channel(None);
+        let says = Says(says);
+        let (driver, planned) = (self.driver, Arc::clone(&self.planned));
+        let mut acting = pin!(driver.controller.act(&planned, act, &says));
+        loop {
+            let changed = tokio::select! {
+                done = &mut acting => return done,
+                changed = said.changed() => changed.is_ok(),
+            };
+            let draft = said.borrow_and_update().clone();
+            if let Some(draft) = draft.filter(|_| changed) {
+                self.tell_progress(draft).await?;
+            }
+        }
+    }
+
+    /// Says what goes on; of `Ready` it says nothing new.
+    async fn tell_progress(&mut self, draft: Draft) -> Result<()> {
+        let status = self.object.status().cloned().unwrap_or_default();
+        let ready = <C::Object as Managed>::common(&status)
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == READY)
+            .and_then(Draft::again);
+        let progressing = |type_, state| Draft::new(type_, state, reason::PROGRESSING, draft.message.clone());
+        let ready = ready.unwrap_or_else(|| progressing(READY, State::Unknown));
+        let drafts = vec![ready, progressing(RECONCILING, State::True), draft];
+        self.write_status(status, drafts).await
     }
 
     /// Takes back what a plan gives up by name and does not want, what was made last first.
@@ -230,6 +277,9 @@ impl<'a, C: Reconcile> Work<'a, C> {
 
     /// A suspended object says so, once, and echoes what it was asked.
     async fn rest(&mut self) -> Result<Verdict> {
+        if !C::TELLS_SUSPENSION {
+            return Ok(Verdict::Suspended);
+        }
         let message = "suspended: what was written for it stays and is not looked after";
         let ready = Draft::new(READY, State::Unknown, reason::SUSPENDED, message);
         self.write_status(self.object.status().cloned().unwrap_or_default(), vec![ready])

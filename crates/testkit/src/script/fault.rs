@@ -141,7 +141,8 @@ impl Gate {
         let _ = self.held.subscribe().wait_for(|held| *held >= n).await;
     }
 
-    pub(crate) async fn pass(&self) {
+    /// Arrives at the gate, and waits until it is open.
+    pub async fn pass(&self) {
         self.held.send_modify(|held| *held += 1);
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
