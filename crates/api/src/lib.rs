@@ -21,10 +21,20 @@ use serde::{Serialize, de::DeserializeOwned};
     clippy::duplicated_attributes,
     reason = "the lint takes equal keys of two printer columns for one"
 )]
+pub mod external_source;
+#[expect(
+    unreachable_pub,
+    reason = "the KubeSchema derive writes a public twin of each struct inside a function"
+)]
+#[expect(
+    clippy::duplicated_attributes,
+    reason = "the lint takes equal keys of two printer columns for one"
+)]
 mod resilience_policy;
 mod rules;
 pub mod status;
 
+pub use external_source::{ExternalSource, ExternalSourceSpec, ExternalSourceStatus};
 pub use resilience_policy::{
     AccessPolicy, CircuitBreaker, CreateServer, FailureAccrualMethod, GrpcMatch, GrpcMatches, HeaderMatch, HeaderType,
     HttpMatch, HttpMatches, HttpMethod, LoadBias, MAX_SERVICES, MAX_TARGETS_LISTED, PathMatch, PathType, PolicyRoute,
@@ -34,14 +44,17 @@ pub use resilience_policy::{
 pub use rules::{MAX_DURATION_MS, MAX_STATUS_CODES_LENGTH};
 pub use status::{CommonStatus, InventoryEntry};
 
-/// Annotation that asks for a reconcile now; any new value counts. The value handled last is echoed in
-/// `status.lastHandledReconcileAt`.
+/// Annotation that asks for a reconcile now, where the kind has no other ([`Managed::REQUESTED_AT`]); any new value counts.
+/// The value handled last is echoed in `status.lastHandledReconcileAt`.
 pub const REQUESTED_AT: &str = "reconcile.trellis.dev/requestedAt";
 
 /// What the operator runtime needs to know of a kind.
 pub trait Managed {
     /// The kind's status.
     type Status: Serialize + DeserializeOwned + Clone + PartialEq + Default + Send + Sync + Debug;
+
+    /// The annotation that asks for a reconcile now. Kinds for Flux take the one that Flux and its users know.
+    const REQUESTED_AT: &'static str = REQUESTED_AT;
 
     /// Whether the user asked us to leave the object, and what we wrote for it, alone.
     fn suspended(&self) -> bool;
@@ -61,7 +74,14 @@ pub trait Managed {
     }
 }
 
-/// The definitions of all our kinds, ordered by name.
+/// The definitions of all our kinds, ordered by name: what is described.
+#[must_use]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![ExternalSource::crd(), ResiliencePolicy::crd()]
+}
+
+/// The definitions of the kinds that a controller of this release looks after, ordered by name: what the chart ships, what is
+/// installed, and what a cluster is expected to have.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![ResiliencePolicy::crd()]

@@ -21,7 +21,8 @@ pub struct CommonStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 
-    /// Value of the annotation `reconcile.trellis.dev/requestedAt` that was handled last.
+    /// Value of the annotation that asks for a reconcile now (`reconcile.trellis.dev/requestedAt`; for kinds of Flux,
+    /// `reconcile.fluxcd.io/requestedAt`) that was handled last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub last_handled_reconcile_at: Option<String>,

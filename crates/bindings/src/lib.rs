@@ -7,6 +7,7 @@
 //! Invariants: reading never fails because of a field that we do not use; what others wrote is never
 //! written back whole; objects of our own are written with these types.
 
+pub mod flux;
 pub mod gateway;
 mod lenient;
 pub mod linkerd;

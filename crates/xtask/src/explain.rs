@@ -50,7 +50,7 @@ async fn kinds(workspace: &Workspace, kubectl: &Kubectl<'_>) -> Result<()> {
         ])
         .await?;
     let mut empty = Vec::new();
-    for crd in trellis_api::crds() {
+    for crd in trellis_api::definitions() {
         let resource = format!("{}.{}", crd.spec.names.plural, crd.spec.group);
         let plural = &crd.spec.names.plural;
         let fields = paths(&kubectl.served(&["explain", plural, "--recursive"]).await?);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use trellis_resilience::reason::Reason;
+use trellis_sources::reason::Reason as SourceReason;
 
 use super::Files;
 use super::schema::{Crd, Field};
@@ -14,7 +15,7 @@ use crate::workspace::Workspace;
 pub(crate) fn pages(workspace: &Workspace, crds: &[Crd]) -> Result<Files> {
     let mut pages = Files::new();
     for crd in crds {
-        let path = PathBuf::from(format!("docs/spec/{}.md", crd.kind().to_lowercase()));
+        let path = PathBuf::from(format!("docs/spec/{}.md", name(crd.kind())));
         let page = std::fs::read_to_string(workspace.path(&path))
             .with_context(|| format!("{} needs a spec page {}", crd.kind(), path.display()))?;
         let mut text = page;
@@ -24,6 +25,22 @@ pub(crate) fn pages(workspace: &Workspace, crds: &[Crd]) -> Result<Files> {
         pages.insert(path, text);
     }
     Ok(pages)
+}
+
+/// The name of a kind's page: its words in lower case with hyphens between them.
+fn name(kind: &str) -> String {
+    // Other pages link to the first one by its older name.
+    if kind == "ResiliencePolicy" {
+        return kind.to_lowercase();
+    }
+    let mut name = String::new();
+    for letter in kind.chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('-');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    name
 }
 
 fn tables(crd: &Crd) -> Vec<(&'static str, String)> {
@@ -53,6 +70,7 @@ fn rules(crd: &Crd) -> Vec<[String; 2]> {
 /// The closed set of reasons of a kind, in the order in which its domain crate lists them.
 fn reasons(kind: &str) -> Vec<[String; 2]> {
     match kind {
+        "ExternalSource" => with_runtime(SourceReason::all().map(|reason| (reason.as_str(), reason.meaning()))),
         "ResiliencePolicy" => with_runtime(Reason::all().map(|reason| (reason.as_str(), reason.meaning()))),
         _ => Vec::new(),
     }
@@ -138,6 +156,13 @@ mod tests {
             "# A\n<!-- gen:spec -->\nnew\n<!-- /gen -->\nwords\n<!-- gen:rules -->\n<!-- /gen -->\n"
         );
         assert_eq!(renew(&renewed, "spec", "new\n").unwrap(), renewed);
+    }
+
+    #[test]
+    fn pages_are_named_after_their_kinds() {
+        assert_eq!(name("ExternalSource"), "external-source");
+        assert_eq!(name("Lamp"), "lamp");
+        assert_eq!(name("ResiliencePolicy"), "resiliencepolicy");
     }
 
     #[test]
