@@ -1,0 +1,230 @@
+//! `Transform`: a pure function over the payload, in the operator's own process, for users who want no sidecar.
+//!
+//! ```text
+//!  payload (JSON or YAML) ─▶ value ─▶ CEL ─▶ text as it is │ everything else as JSON in one spelling
+//! ```
+//!
+//! Invariants: what an expression could cost is estimated before it runs, so that no tenant holds a worker; equal payloads
+//! give equal results; a message names the transform and never repeats the payload.
+
+mod cost;
+
+use std::{collections::HashMap, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use kube_cel::{
+    KubeCelExt as _,
+    cel::{Context, ExecutionError, Program, Value as CelValue},
+};
+use serde_json::Value;
+use trellis_core::Refusal;
+
+use crate::{
+    canonical::{self, Nulls},
+    reason::Reason,
+};
+
+/// Longest expression, in bytes.
+pub const LENGTH_LIMIT: usize = 16 * 1024;
+/// How often an expression with loops is evaluated, each time with the fields of its maps in another order.
+const TRIALS: usize = 4;
+
+/// How much a transform may read, work and write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of payload.
+    pub input: u64,
+    /// Estimated steps.
+    pub steps: u64,
+    /// Bytes of the result.
+    pub output: u64,
+}
+
+impl Default for Bounds {
+    /// 16 MiB in and out, and 200 million estimated steps: a loop over some hundred objects passes, one over many thousands
+    /// does not, because the library's loops take the square of their length.
+    fn default() -> Self {
+        Self {
+            input: 16 << 20,
+            steps: 200_000_000,
+            output: 16 << 20,
+        }
+    }
+}
+
+/// A transform, read and ready to run.
+#[derive(Debug)]
+pub struct Transform {
+    name: String,
+    program: Program,
+    weight: cost::Weight,
+}
+
+impl Transform {
+    /// Reads a CEL expression over `body`, the payload as JSON value. Kubernetes' CEL functions are there, without
+    /// `lists.range`.
+    ///
+    /// # Errors
+    /// `ConfigurationError`: it is too long, does not parse, or calls a function that is not available.
+    pub fn cel(name: &str, expression: &str) -> Result<Self, Refusal> {
+        let refuse = |message: String| {
+            Reason::ConfigurationError
+                .refuse(format!("transform {name}: {message}"))
+                .hint("the expression is CEL over `body`, such as body.items.map(i, i.name)")
+        };
+        if expression.len() > LENGTH_LIMIT {
+            return Err(refuse(format!("the expression is longer than {LENGTH_LIMIT} bytes")));
+        }
+        let program = Program::compile(expression).map_err(|errors| {
+            let first = errors
+                .errors
+                .first()
+                .map_or("cannot be read", |error| error.msg.as_str());
+            let line: String = first.lines().next().unwrap_or_default().chars().take(200).collect();
+            refuse(format!("the expression does not parse: {line}"))
+        })?;
+        let weight = cost::of(&program.expression().expr);
+        if let Some(function) = weight.denied {
+            return Err(refuse(format!("the function {function} is not available")));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            program,
+            weight,
+        })
+    }
+
+    /// The result for a payload.
+    ///
+    /// # Errors
+    /// `PermanentError`: the payload is neither JSON nor YAML. `SizeLimitExceeded`: payload, estimated work or result exceed
+    /// the bounds. `HookFailed`: the expression fails for this payload, or its result depends on the order of a map's fields.
+    pub fn run(&self, payload: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refusal> {
+        let too_much = |what: String| {
+            Reason::SizeLimitExceeded
+                .refuse(format!("transform {}: {what}", self.name))
+                .hint("select less, or use a hook, which runs in a process of its own")
+        };
+        if payload.len() as u64 > bounds.input {
+            return Err(too_much(format!("the payload has more than {} bytes", bounds.input)));
+        }
+        let body = self.parsed(payload)?;
+        let steps = self.weight.steps(cost::Size::of(&body));
+        if steps > bounds.steps {
+            return Err(too_much(format!(
+                "the expression could take more than {} steps over this payload",
+                bounds.steps
+            )));
+        }
+        let first = self.evaluated(&body)?;
+        // The library's maps have no order; what depends on it would give a new revision at every round.
+        let trials = if self.weight.loops() { TRIALS } else { 1 };
+        for _ in 1..trials {
+            if self.evaluated(&body)? != first {
+                return Err(Reason::HookFailed
+                    .refuse(format!(
+                        "transform {}: the result depends on the order of a map's fields",
+                        self.name
+                    ))
+                    .hint("sort what is made from a map, such as body.map(k, k).sort()"));
+            }
+        }
+        if first.len() as u64 > bounds.output {
+            return Err(too_much(format!("the result has more than {} bytes", bounds.output)));
+        }
+        Ok(first.into_bytes())
+    }
+
+    fn parsed(&self, payload: &[u8]) -> Result<Value, Refusal> {
+        let text = std::str::from_utf8(payload).ok();
+        let value = text.and_then(|text| {
+            serde_json::from_str(text)
+                .ok()
+                .or_else(|| serde_saphyr::from_str(text).ok())
+        });
+        value.ok_or_else(|| {
+            Reason::PermanentError.refuse(format!(
+                "transform {}: the payload is neither JSON nor one YAML document",
+                self.name
+            ))
+        })
+    }
+
+    fn evaluated(&self, body: &Value) -> Result<String, Refusal> {
+        let failed = |what: &str| Reason::HookFailed.refuse(format!("transform {}: {what}", self.name));
+        let mut context = Context::default().with_all();
+        context.add_variable_from_value("body", cel(body));
+        let result = self
+            .program
+            .execute(&context)
+            .map_err(|error| failed(&explained(&error)))?;
+        match &result {
+            CelValue::String(text) => Ok(text.to_string()),
+            other => {
+                let json =
+                    json(other).ok_or_else(|| failed("the result is no JSON value; string() makes text of it"))?;
+                Ok(canonical::text(&json, Nulls::Keep) + "\n")
+            }
+        }
+    }
+}
+
+/// JSON as CEL sees it: whole numbers are `int` where they fit, as in the literals of an expression.
+fn cel(value: &Value) -> CelValue {
+    match value {
+        Value::Null => CelValue::Null,
+        Value::Bool(truth) => CelValue::Bool(*truth),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(int), _) => CelValue::Int(int),
+            (None, Some(uint)) => CelValue::UInt(uint),
+            (None, None) => CelValue::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => CelValue::String(Arc::new(text.clone())),
+        Value::Array(items) => CelValue::List(Arc::new(items.iter().map(cel).collect())),
+        Value::Object(fields) => {
+            let fields: HashMap<String, CelValue> =
+                fields.iter().map(|(key, value)| (key.clone(), cel(value))).collect();
+            CelValue::Map(fields.into())
+        }
+    }
+}
+
+/// The value as JSON; bytes in base64, as in protobuf's mapping. None: JSON has no such value, or two keys become one.
+fn json(value: &CelValue) -> Option<Value> {
+    Some(match value {
+        CelValue::List(items) => Value::Array(items.iter().map(json).collect::<Option<_>>()?),
+        CelValue::Map(map) => {
+            let mut fields = serde_json::Map::new();
+            for (key, value) in map.map.iter() {
+                if fields.insert(key.to_string(), json(value)?).is_some() {
+                    return None;
+                }
+            }
+            Value::Object(fields)
+        }
+        CelValue::Int(number) => (*number).into(),
+        CelValue::UInt(number) => (*number).into(),
+        CelValue::Float(number) => Value::Number(serde_json::Number::from_f64(*number)?),
+        CelValue::String(text) => text.as_str().into(),
+        CelValue::Bytes(bytes) => STANDARD.encode(bytes.as_slice()).into(),
+        CelValue::Bool(truth) => (*truth).into(),
+        CelValue::Null => Value::Null,
+        _ => return None,
+    })
+}
+
+/// What went wrong, without the values that it went wrong with.
+fn explained(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::NoSuchKey(key) => format!("there is no field {key:?}; ask for it with has() first"),
+        ExecutionError::UndeclaredReference(name) => format!("there is no variable or function {name}"),
+        ExecutionError::InvalidArgumentCount { expected, actual } => {
+            format!("a function takes {expected} arguments and is given {actual}")
+        }
+        ExecutionError::FunctionError { function, .. } => format!("the function {function} fails for these arguments"),
+        _ => "an operator or function does not take values of these types, or the result is out of range".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
