@@ -7,6 +7,7 @@
 //!
 //! Invariants: two builders of one peer never build at once; a build that stops anywhere leaves no entry.
 
+mod files;
 mod key;
 mod module;
 
@@ -28,9 +29,9 @@ const GIB: u64 = 1 << 30;
 /// How much built programs may take in the cache, in bytes, unless told otherwise.
 const PEERS_LIMIT: u64 = 2 * GIB;
 /// How much Go's build cache may take, in bytes, unless told otherwise.
-const GO_LIMIT: u64 = 5 * GIB;
-/// How much Go's module cache may take: the modules of every peer that is built today are 2 GiB.
-const MODULES_LIMIT: u64 = 4 * GIB;
+const GO_LIMIT: u64 = 7 * GIB;
+/// How much Go's module cache may take: the modules of every peer that is built today are 4 GiB.
+const MODULES_LIMIT: u64 = 6 * GIB;
 /// How often progress looks at what the compiler is doing.
 const STEP: Duration = Duration::from_millis(300);
 
@@ -67,6 +68,24 @@ pub enum BuildError {
         /// The program.
         name: String,
     },
+    /// A module that has a file the peer needs could not be fetched.
+    #[error("cannot fetch {module} for {peer}: {said}")]
+    Module {
+        /// The peer.
+        peer: String,
+        /// The module.
+        module: String,
+        /// What Go said.
+        said: String,
+    },
+    /// The peer has no file of that name.
+    #[error("{peer} has no file {name}")]
+    NoFile {
+        /// The peer.
+        peer: String,
+        /// The file.
+        name: String,
+    },
     /// `go` could not be started.
     #[error("cannot run the Go tool")]
     Process(#[from] ProcessError),
@@ -80,6 +99,7 @@ pub enum BuildError {
 pub struct Binaries {
     peer: String,
     paths: BTreeMap<String, PathBuf>,
+    files: BTreeMap<String, PathBuf>,
     _lease: Arc<File>,
 }
 
@@ -90,6 +110,17 @@ impl Binaries {
             .get(name)
             .map(PathBuf::as_path)
             .ok_or_else(|| BuildError::NoBinary {
+                peer: self.peer.clone(),
+                name: name.to_owned(),
+            })
+    }
+
+    /// The path of a file of a module by its name, see [`Peer::file`].
+    pub fn file(&self, name: &str) -> Result<&Path, BuildError> {
+        self.files
+            .get(name)
+            .map(PathBuf::as_path)
+            .ok_or_else(|| BuildError::NoFile {
                 peer: self.peer.clone(),
                 name: name.to_owned(),
             })
@@ -146,7 +177,7 @@ impl Builder {
         self
     }
 
-    /// How much Go's build cache may take, in bytes; default 5 GiB. Enforced after each build.
+    /// How much Go's build cache may take, in bytes; default 7 GiB. Enforced after each build.
     #[must_use]
     pub fn go_limit(mut self, bytes: u64) -> Self {
         self.go_limit = bytes;
@@ -203,6 +234,7 @@ impl Builder {
         Ok(Binaries {
             peer: peer.name.clone(),
             paths,
+            files: files::of(peer, &entry.path()),
             _lease: Arc::new(lease),
         })
     }
@@ -248,6 +280,7 @@ impl Builder {
                 });
             }
         }
+        self.copy_files(peer, &source, &output).await?;
         let published = entry.clone();
         // The claim goes along: publishing runs to its end even when nobody waits for it any more.
         blocking(move || {

@@ -27,10 +27,11 @@ mod plane;
 mod port;
 mod process;
 pub mod progress;
+mod ready;
 
 pub use builder::{Binaries, BuildError, Builder};
 pub use cache::{CacheError, directory as cache_directory};
-pub use peer::{Binary, Peer};
+pub use peer::{Binary, ModuleFile, Peer};
 pub use peers::kubernetes::{Kubernetes, UnknownKubernetes};
 pub use pki::PkiError;
 pub use plane::{ControlPlane, Options, PlaneError};

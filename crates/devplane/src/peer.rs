@@ -11,6 +11,17 @@ pub struct Binary {
     pub package: String,
 }
 
+/// A file of a pinned module that a peer's programs need beside them, such as a `CustomResourceDefinition`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleFile {
+    /// Name of the copy, for example `source.toolkit.fluxcd.io_buckets.yaml`.
+    pub name: String,
+    /// The module that has it, as `go.mod` names it.
+    pub module: String,
+    /// Its path in that module.
+    pub path: String,
+}
+
 /// A pinned Go module with the programs to build from it. Built in constructors under [`crate::peers`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
@@ -24,6 +35,8 @@ pub struct Peer {
     pub sources: Vec<(String, Cow<'static, str>)>,
     /// The programs wanted.
     pub binaries: Vec<Binary>,
+    /// Files of pinned modules that are kept beside the programs. Usually none.
+    pub files: Vec<ModuleFile>,
     /// Go variables set by the linker (`-X name=value`), such as versions.
     pub stamps: Vec<(String, String)>,
     /// Build tags.
@@ -50,6 +63,18 @@ impl Peer {
         self.binaries.push(Binary {
             name: name.into(),
             package: package.into(),
+        });
+        self
+    }
+
+    /// Adds a file of a pinned module under its own name.
+    #[must_use]
+    pub fn file(mut self, module: impl Into<String>, path: impl Into<String>) -> Self {
+        let path = path.into();
+        self.files.push(ModuleFile {
+            name: path.rsplit('/').next().unwrap_or(&path).to_owned(),
+            module: module.into(),
+            path,
         });
         self
     }

@@ -8,7 +8,7 @@
 //! only; nothing survives the value but a data directory and, after a failure, logs.
 
 mod commands;
-mod home;
+pub(crate) mod home;
 mod options;
 mod start;
 
@@ -91,6 +91,14 @@ pub enum PlaneError {
         log: PathBuf,
         /// The last lines of the log.
         tail: String,
+    },
+    /// A definition was accepted but never served.
+    #[error("{crd} was not established after {} s", waited.as_secs())]
+    NotEstablished {
+        /// Name of the `CustomResourceDefinition`.
+        crd: String,
+        /// How long.
+        waited: Duration,
     },
     /// A kubeconfig was not understood.
     #[error("cannot use the plane's kubeconfig")]

@@ -214,6 +214,11 @@ impl Process {
         tail(&self.log, self.log_start).unwrap_or_default()
     }
 
+    /// How many of the last lines that this run wrote to the log contain `text`; twenty at most.
+    pub(crate) fn said(&self, text: &str) -> usize {
+        quote(&self.log, self.log_start, |line| line.contains(text)).map_or(0, |lines| lines.lines().count())
+    }
+
     /// Whether it has not ended yet.
     #[must_use]
     pub fn running(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
+use trellis_devplane::peers::flux::Controller;
 use trellis_devplane::{Builder, Kubernetes, Progress, cache_directory, peers, progress};
 
 /// A program of somebody else's that the development plane builds.
@@ -37,6 +38,27 @@ pub(crate) const HELM: Peer = Peer {
     name: "helm",
     building: Duration::from_secs(150),
     module: peers::helm::peer,
+};
+
+pub(crate) const FLUX_KUSTOMIZE: Peer = Peer {
+    name: "flux-kustomize",
+    building: Duration::from_mins(5),
+    module: || peers::flux::peer(Controller::Kustomize),
+};
+pub(crate) const FLUX_HELM: Peer = Peer {
+    name: "flux-helm",
+    building: Duration::from_secs(30),
+    module: || peers::flux::peer(Controller::Helm),
+};
+pub(crate) const FLUX_SOURCE: Peer = Peer {
+    name: "flux-source",
+    building: Duration::from_secs(90),
+    module: || peers::flux::peer(Controller::Source),
+};
+pub(crate) const VERSITYGW: Peer = Peer {
+    name: "versitygw",
+    building: Duration::from_mins(1),
+    module: peers::versitygw::peer,
 };
 
 /// Whether the peer is built, for exactly the modules, flags and compiler of this checkout. When that cannot be told,

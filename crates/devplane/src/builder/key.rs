@@ -39,6 +39,15 @@ pub(super) fn of(peer: &Peer, toolchain: &str) -> String {
             add(text);
         }
     }
+    // Only where there are any: a peer without files keeps the key that it had before there were files.
+    if !peer.files.is_empty() {
+        add(&peer.files.len().to_string());
+        for file in &peer.files {
+            for text in [&file.name, &file.module, &file.path] {
+                add(text);
+            }
+        }
+    }
     let digest = context.finish();
     digest
         .as_ref()
@@ -77,6 +86,8 @@ mod tests {
                 env: vec![("CGO_ENABLED".to_owned(), "0".to_owned())],
                 ..peer()
             },
+            peer().file("example.org/tiny", "crds/a.yaml"),
+            peer().file("example.org/tiny", "crds/b.yaml"),
             Peer {
                 sources: vec![("CGO_ENABLED".to_owned(), "0".into())],
                 ..peer()

@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 
 use super::commands::{Commands, Ports};
 use super::home::Home;
@@ -18,16 +17,13 @@ use crate::cache::{CacheError, at};
 use crate::kubeconfig::{self, Proof};
 use crate::peers::{etcd, kubernetes};
 use crate::pki::{self, Pki};
+use crate::ready::{Deadline, answers, chain, listening};
 use crate::{Binaries, Builder, Kubernetes, Process};
 
 /// What a plane with a data directory remembers.
 const STATE: &str = "state.json";
 /// How often a start that lost a port to somebody else is made.
 const ATTEMPTS: usize = 3;
-/// Between two looks at whether something is ready.
-const POLL: Duration = Duration::from_millis(10);
-/// How long one look may take.
-const LOOK: Duration = Duration::from_secs(2);
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -138,10 +134,7 @@ async fn launch(
         kubernetes,
     };
     let spawn = |name: &str, command: Command| Process::spawn(name, &command, &home.log(name));
-    let deadline = Deadline {
-        since: Instant::now(),
-        limit: options.deadline,
-    };
+    let deadline = Deadline::of(options.deadline);
 
     let mut processes = vec![spawn("etcd", commands.etcd()?)?];
     deadline.until(&processes, 0, || listening(ports.etcd)).await?;
@@ -151,7 +144,7 @@ async fn launch(
     // Loopback is never behind a proxy, whatever the environment says.
     config.proxy_url = None;
     let client = Client::try_from(config.clone())?;
-    deadline.until(&processes, 1, || answers(&client)).await?;
+    deadline.until(&processes, 1, || answers(&client, "/readyz")).await?;
     processes.push(spawn("kube-controller-manager", commands.controller_manager()?)?);
     if options.scheduler {
         processes.push(spawn("kube-scheduler", commands.scheduler()?)?);
@@ -178,64 +171,6 @@ fn write_kubeconfigs(root: &Path, pki: &Pki, server: &str) -> Result<String, Pla
     write("admin")
 }
 
-/// When waiting ends.
-struct Deadline {
-    since: Instant,
-    limit: Duration,
-}
-
-impl Deadline {
-    /// Looks until `look` finds nothing missing. Fails as soon as any process ends; at the deadline, the process at
-    /// `index` is the one that was waited for.
-    async fn until<F: Future<Output = Result<(), String>>>(
-        &self,
-        processes: &[Process],
-        index: usize,
-        look: impl Fn() -> F,
-    ) -> Result<(), PlaneError> {
-        loop {
-            let missing = match tokio::time::timeout(LOOK, look()).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(missing)) => missing,
-                Err(_) => "no answer".to_owned(),
-            };
-            if let Some(ended) = processes.iter().find(|process| !process.running()) {
-                return Err(ended.died().await.into());
-            }
-            if self.since.elapsed() > self.limit
-                && let Some(process) = processes.get(index)
-            {
-                return Err(PlaneError::NotReady {
-                    process: process.name().to_owned(),
-                    waited: self.limit,
-                    reason: missing,
-                    log: process.log().to_owned(),
-                    tail: process.tail(),
-                });
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-}
-
-async fn listening(port: u16) -> Result<(), String> {
-    TcpStream::connect(("127.0.0.1", port))
-        .await
-        .map(drop)
-        .map_err(|error| error.to_string())
-}
-
-async fn answers(client: &Client) -> Result<(), String> {
-    let request = http::Request::get("/readyz")
-        .body(Vec::new())
-        .map_err(|error| error.to_string())?;
-    client
-        .request_text(request)
-        .await
-        .map(drop)
-        .map_err(|error| chain(&error))
-}
-
 async fn account(client: &Client) -> Result<(), String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     match accounts.get_opt("default").await {
@@ -243,17 +178,4 @@ async fn account(client: &Client) -> Result<(), String> {
         Ok(None) => Err("ServiceAccount default/default does not exist yet".to_owned()),
         Err(error) => Err(chain(&error)),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
