@@ -7,6 +7,7 @@
 //!
 //! Invariant: a controller that is not chosen neither watches nor has permissions.
 
+pub mod external_source;
 pub mod rbac;
 pub mod resilience;
 pub mod run;

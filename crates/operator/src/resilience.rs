@@ -36,7 +36,7 @@ use trellis_resilience::{
     route::{self, Built},
 };
 use trellis_runtime::{
-    Item, Kinds, Never, Outcome, Part, Permission, Plan, Reconcile, Reference, Reported, Result, World,
+    Item, Kinds, Never, Outcome, Part, Permission, Plan, Reconcile, Reference, Reported, Result, Says, World,
     metrics::Gauge,
     permission::{Place, READ},
 };
@@ -228,7 +228,7 @@ impl Reconcile for Resilience {
         report::report(policy, seen, outcome)
     }
 
-    async fn act(&self, _: &ResiliencePolicy, act: &Never) -> Result<()> {
+    async fn act(&self, _: &ResiliencePolicy, act: &Never, _: &Says) -> Result<()> {
         match *act {}
     }
 }

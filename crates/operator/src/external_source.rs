@@ -1,0 +1,318 @@
+//! `ExternalSource`: data of an HTTP server or an object store as an artifact that Flux consumes.
+//!
+//! ```text
+//!  spec, Secrets, ExternalArtifact ─┐
+//!  stored file, last round ─────────┼─ see ─▶ plan: ExternalArtifact, acts ─▶ apply ─▶ act ─▶ report
+//!  clock ───────────────────────────┘                                          │
+//!                        round: fetch ─▶ package ─▶ store ◀─ when due or changed ┤
+//!                        collect: stored files that nobody needs any more ◀──────┘
+//! ```
+//!
+//! Invariants: a file can be downloaded before an `ExternalArtifact` names it, and goes after none does; what was published
+//! last is served through every failure; while nothing changes, nothing is written.
+
+mod order;
+mod policy;
+mod publish;
+mod report;
+mod round;
+mod run;
+mod see;
+mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::ResourceExt as _;
+use serde::{Serialize, Serializer};
+use trellis_api::external_source::{ExternalSource, ExternalSourceStatus, FINALIZER};
+use trellis_bindings::flux::ExternalArtifact;
+use trellis_core::Refusal;
+use trellis_runtime::{
+    Error, Item, Kinds, Outcome, Permission, Plan, Reconcile, Reference, Reported, Result, Says, World,
+    permission::{Place, READ},
+};
+use trellis_sources::{
+    failure::Next,
+    pipeline::{Ask, PipelineHash, Published, Stored, Validators},
+    reason::Reason,
+    retention::{self, Retention},
+    revision::ArtifactPath,
+};
+use trellis_store::{Prefix, Storage};
+
+use self::{
+    order::Order,
+    round::{Came, Record, Round, Rounds},
+};
+
+pub use policy::Policy;
+pub use settings::Settings;
+
+/// Fetches, packages and publishes.
+pub struct ExternalSources {
+    settings: Settings,
+    generators: trellis_fetch::Generators,
+    storage: Arc<dyn Storage>,
+    rounds: Rounds,
+}
+
+/// Everything planning may know.
+pub struct Seen {
+    /// What is asked of upstream, or why it cannot be asked.
+    order: Result<Order, Refusal>,
+    /// What makes the artifact, beside upstream's body.
+    pipeline: PipelineHash,
+    /// What is published.
+    published: Option<Arc<ExternalArtifact>>,
+    /// What is to be published: of the last round, or as the status says.
+    record: Option<Record>,
+    /// Its file.
+    stored: Stored,
+    /// The last round of this process.
+    round: Option<Round>,
+    /// The stored files, if they have to be looked through.
+    files: Option<Vec<retention::Stored>>,
+    retention: Retention,
+    /// Address below which stored files are served, without a slash at its end.
+    base: String,
+    now: Timestamp,
+}
+
+/// What is no object.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Act {
+    /// Ask upstream, and store what it has.
+    Round(Box<Asked>),
+    /// Remove these stored files.
+    Collect(Vec<String>),
+}
+
+/// A round to make.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Asked {
+    /// What is asked.
+    order: Order,
+    /// What upstream said before, if that decides.
+    #[serde(serialize_with = "conditional")]
+    known: Option<Validators>,
+    /// The artifact that there is.
+    #[serde(skip)]
+    record: Option<Record>,
+    #[serde(skip)]
+    pipeline: PipelineHash,
+    /// Failures in a row before this round.
+    failures: u32,
+}
+
+impl ExternalSources {
+    /// A controller that fetches with `generators` and keeps what it fetched in `storage`.
+    #[must_use]
+    pub fn new(settings: Settings, generators: trellis_fetch::Generators, storage: Arc<dyn Storage>) -> Self {
+        Self {
+            settings,
+            generators,
+            storage,
+            rounds: Rounds::default(),
+        }
+    }
+}
+
+impl Seen {
+    fn url(&self, path: &ArtifactPath) -> String {
+        format!("{}/{path}", self.base)
+    }
+
+    /// The record, as long as its file is there.
+    fn servable(&self) -> Option<&Record> {
+        self.record.as_ref().filter(|_| self.stored == Stored::Verified)
+    }
+}
+
+impl Reconcile for ExternalSources {
+    const NAME: &'static str = "external-source";
+    const COUNTED: &'static str = "sources";
+    const FINALIZER: &'static str = FINALIZER;
+    const NEEDS: &'static [Permission] = &[
+        Permission::on(
+            "source.flux.oddkin.co",
+            "externalsources",
+            &["get", "list", "watch", "patch"],
+        ),
+        Permission::on("source.flux.oddkin.co", "externalsources/status", &["patch"]),
+        Permission::on(
+            "source.toolkit.fluxcd.io",
+            "externalartifacts",
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
+        Permission::on("source.toolkit.fluxcd.io", "externalartifacts/status", &["patch"]),
+        Permission::on("", "secrets", READ),
+        Permission::on("apiextensions.k8s.io", "customresourcedefinitions", READ)
+            .named(&["externalartifacts.source.toolkit.fluxcd.io"])
+            .at(Place::Cluster),
+    ];
+    // A round waits for others, mostly.
+    const CONCURRENCY: u16 = 64;
+    // As Flux does: a suspended source keeps its conditions.
+    const TELLS_SUSPENSION: bool = false;
+
+    type Object = ExternalSource;
+    type Seen = Seen;
+    type Act = Act;
+
+    fn kinds(kinds: Kinds) -> Kinds {
+        kinds.owned_if_served::<ExternalArtifact>(Self::NAME).named::<Secret>()
+    }
+
+    fn refers(&self, source: &ExternalSource) -> Vec<Reference> {
+        let namespace = source.namespace();
+        let secrets = order::secrets(&source.spec).into_iter();
+        let mut references: Vec<_> = secrets
+            .map(|name| Reference::to::<Secret>(namespace.as_deref(), name))
+            .collect();
+        let definition = "externalartifacts.source.toolkit.fluxcd.io";
+        references.push(Reference::to::<CustomResourceDefinition>(None, definition));
+        references
+    }
+
+    async fn see(&self, world: &World, source: &ExternalSource) -> Result<Seen> {
+        self.look(world, source).await
+    }
+
+    fn plan(source: &ExternalSource, seen: &Seen) -> Result<Plan<Act>, Refusal> {
+        let mut plan = Plan::nothing();
+        // What is published stays published, whatever becomes of the rest; without its file it is taken back.
+        if seen.record.is_some() {
+            let artifact = publish::external_artifact(source, seen, seen.servable());
+            let artifact = Item::own_with_status(&artifact);
+            plan = plan.and(artifact.map_err(|error| Reason::ConfigurationError.refuse(error.chain()))?);
+        }
+        let order = match &seen.order {
+            Ok(order) => order,
+            Err(refusal) => return Ok(plan.refusing(refusal.clone())),
+        };
+        if is_due(source, seen) {
+            return Ok(plan.act(Act::Round(Box::new(asked(source, seen, order)))));
+        }
+        if let Some(names) = garbage(seen) {
+            plan = plan.act(Act::Collect(names));
+        }
+        let Some(round) = &seen.round else { return Ok(plan) };
+        let next = [round.due, round.collect].into_iter().flatten().min();
+        if let Some(next) = next {
+            plan = plan.again(until(seen.now, next));
+        }
+        Ok(match &round.came {
+            Came::Unchanged | Came::Built => plan,
+            Came::Failed {
+                failure, told, next, ..
+            } => {
+                let message = report::failed(seen, told, *next, round.due);
+                match next {
+                    Next::In(_) | Next::AtInterval => plan.waiting(failure.reason(), message),
+                    Next::GivenUp => plan.refusing(Reason::MaxRetriesExceeded.refuse(message)),
+                    _ => plan.refusing(Refusal::new(failure.reason(), message)),
+                }
+            }
+        })
+    }
+
+    async fn act(&self, source: &ExternalSource, act: &Act, says: &Says) -> Result<()> {
+        match act {
+            Act::Round(asked) => self.round(source, asked, says).await,
+            Act::Collect(names) => self.collect(source, names).await,
+        }
+    }
+
+    async fn forget(&self, source: &ExternalSource) -> Result<()> {
+        let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
+        let folder: Prefix = ArtifactPath::folder(&namespace, &name)
+            .parse()
+            .map_err(|error: trellis_store::InvalidKey| unusable(&error.to_string()))?;
+        self.storage
+            .delete_prefix(&folder)
+            .await
+            .map_err(|error| stored(&error))?;
+        self.rounds.forget(&namespace, &name);
+        Ok(())
+    }
+
+    fn report(source: &ExternalSource, seen: &Seen, outcome: &Outcome) -> Reported<ExternalSourceStatus> {
+        report::report(source, seen, outcome)
+    }
+}
+
+/// In a printed plan: whether upstream may answer that nothing changed.
+#[expect(clippy::ref_option, reason = "serde passes the field")]
+fn conditional<S: Serializer>(known: &Option<Validators>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_bool(known.is_some())
+}
+
+/// Whether upstream has to be asked now.
+fn is_due(source: &ExternalSource, seen: &Seen) -> bool {
+    let Some(round) = &seen.round else { return true };
+    let lost = seen.record.is_some() && seen.stored != Stored::Verified;
+    let succeeded = !matches!(round.came, Came::Failed { .. });
+    round.pipeline != seen.pipeline
+        || round.requested.as_deref() != see::requested(source)
+        || round.due.is_some_and(|due| due <= seen.now)
+        || (lost && succeeded)
+}
+
+/// How it is asked.
+fn asked(source: &ExternalSource, seen: &Seen, order: &Order) -> Asked {
+    let unknown = Validators::default();
+    let considered = trellis_sources::pipeline::Seen {
+        pipeline: seen.pipeline,
+        recorded: seen.record.as_ref().map(|record| record.pipeline),
+        validators: seen.record.as_ref().map_or(&unknown, |record| &record.validators),
+        stored: seen.stored,
+        published: if seen.published.is_some() {
+            Published::Current
+        } else {
+            Published::Missing
+        },
+        forced: see::forced(source),
+    };
+    let same = |round: &Round| round.pipeline == seen.pipeline && round.requested.as_deref() == see::requested(source);
+    let failures = match seen.round.as_ref().filter(|round| same(round)).map(|round| &round.came) {
+        Some(Came::Failed { failures, next, .. }) if *next != Next::GivenUp => *failures,
+        // A new process goes on counting.
+        None if seen.round.is_none() => see::failures_before(source),
+        Some(_) | None => 0,
+    };
+    Asked {
+        order: order.clone(),
+        known: (considered.ask() == Ask::IfChanged).then(|| considered.validators.clone()),
+        record: seen.record.clone(),
+        pipeline: seen.pipeline,
+        failures,
+    }
+}
+
+/// The stored files that go, when they have been looked through.
+fn garbage(seen: &Seen) -> Option<Vec<String>> {
+    let files = seen.files.as_ref()?;
+    let current = seen.servable().map(|record| record.path.to_string());
+    Some(seen.retention.garbage(files, current.as_deref(), seen.now))
+}
+
+fn until(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
+}
+
+/// Storage failed while something was taken back: it is tried again.
+fn stored(error: &trellis_store::Error) -> Error {
+    Error::Outside {
+        what: "the storage",
+        message: error.chain(),
+    }
+}
+
+fn unusable(why: &str) -> Error {
+    Reason::StorageOperationFailed.refuse(why).into()
+}

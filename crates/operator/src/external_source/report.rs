@@ -1,0 +1,141 @@
+//! What is said of a source. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt as _;
+use trellis_api::external_source::{
+    Artifact, ExternalSource, ExternalSourceStatus, FORCE_AT, HISTORY_LIMIT, HistoryEntry, SOURCE_VERIFIED,
+};
+use trellis_core::condition::{Draft, State};
+use trellis_runtime::{Outcome, Reported};
+use trellis_sources::{failure::Next, interval::Interval, reason::Reason};
+
+use super::{
+    Seen,
+    round::{Came, Record, Round},
+    see,
+};
+
+pub(super) fn report(source: &ExternalSource, seen: &Seen, outcome: &Outcome) -> Reported<ExternalSourceStatus> {
+    let before = source.status.clone().unwrap_or_default();
+    let failed = match seen.round.as_ref().map(|round| (round, &round.came)) {
+        Some((round, Came::Failed { failures, next, .. })) => Some((round, *failures, *next)),
+        _ => None,
+    };
+    let record = seen.record.as_ref();
+    let mut status = ExternalSourceStatus {
+        artifact: seen.servable().map(|record| artifact(seen, record)),
+        last_handled_etag: record.and_then(|record| record.validators.etag.clone()),
+        last_modified: record.and_then(|record| record.validators.last_modified.clone()),
+        pipeline_hash: record.map(|record| record.pipeline.to_string()),
+        last_handled_force_at: before.last_handled_force_at.clone(),
+        failures: failed.map_or(0, |(_, failures, _)| failures),
+        next_retry_time: failed.and_then(|(round, _, _)| round.due).map(whole).map(Time),
+        history: before.history.clone(),
+        ..ExternalSourceStatus::default()
+    };
+    if succeeded(seen.round.as_ref()) && see::forced(source) {
+        status.last_handled_force_at = source.annotations().get(FORCE_AT).cloned();
+    }
+    if let Some(record) = record {
+        remember(&mut status.history, record);
+    }
+    let mut conditions = Vec::new();
+    if source.spec.checksum.is_some() && record.is_some() {
+        conditions.push(verified(seen));
+    }
+    Reported {
+        ready: outcome.ready(Reason::Succeeded.as_str(), message(source, seen)),
+        status,
+        conditions,
+    }
+}
+
+fn succeeded(round: Option<&Round>) -> bool {
+    round.is_some_and(|round| !matches!(round.came, Came::Failed { .. }))
+}
+
+fn artifact(seen: &Seen, record: &Record) -> Artifact {
+    Artifact {
+        url: seen.url(&record.path),
+        revision: record.revision.to_string(),
+        last_update_time: Time(record.stored),
+        digest: Some(record.revision.digest.to_string()),
+        size: Some(record.size),
+        path: Some(record.path.to_string()),
+        metadata: record.metadata.clone(),
+    }
+}
+
+/// The newest revision first, each once.
+fn remember(history: &mut Vec<HistoryEntry>, record: &Record) {
+    let revision = record.revision.to_string();
+    if history.first().is_some_and(|newest| newest.revision == revision) {
+        return;
+    }
+    history.insert(
+        0,
+        HistoryEntry {
+            revision,
+            time: Time(record.stored),
+            size: Some(record.size),
+        },
+    );
+    history.truncate(HISTORY_LIMIT);
+}
+
+/// Whether the data has the checksum that the spec pins.
+fn verified(seen: &Seen) -> Draft {
+    let wrong = match seen.round.as_ref().map(|round| &round.came) {
+        Some(Came::Failed { failure, .. }) if failure.reason() == Reason::VerificationFailed.as_str() => Some(failure),
+        _ => None,
+    };
+    match wrong {
+        Some(failure) => Draft::new(SOURCE_VERIFIED, State::False, failure.reason(), failure.to_string()),
+        None => Draft::new(
+            SOURCE_VERIFIED,
+            State::True,
+            Reason::Succeeded.as_str(),
+            "the data has the checksum that the spec pins",
+        ),
+    }
+}
+
+/// What a source that is in place says.
+fn message(source: &ExternalSource, seen: &Seen) -> String {
+    let Some(record) = &seen.record else {
+        return String::new();
+    };
+    let mut parts = vec![format!("stored artifact for revision {}", record.revision)];
+    let interval = Interval::parse("spec.interval", &source.spec.interval).ok();
+    parts.extend(interval.and_then(Interval::note).map(ToOwned::to_owned));
+    parts.extend(record.warnings.iter().cloned());
+    parts.join("; ")
+}
+
+/// What a source says whose last round failed: why, what follows, and what is served meanwhile.
+pub(super) fn failed(seen: &Seen, told: &str, next: Next, due: Option<Timestamp>) -> String {
+    let mut parts = vec![told.to_owned()];
+    let at = due.map(|due| whole(due).to_string()).unwrap_or_default();
+    parts.push(match next {
+        Next::In(_) => format!("tried again at {at}"),
+        Next::AtInterval => format!("asked again at {at}, and when the spec or a Secret changes"),
+        Next::GivenUp => format!("the tries are used up; asked again at {at}"),
+        _ => "nothing is tried until the spec, or an object that it names, changes".to_owned(),
+    });
+    match seen.servable() {
+        Some(record) => parts.push(format!(
+            "revision {} of {} is still served",
+            record.revision,
+            whole(record.stored)
+        )),
+        None => parts.push("nothing is served".to_owned()),
+    }
+    parts.join("; ")
+}
+
+/// Without parts of a second, as the API server keeps times.
+pub(super) fn whole(time: Timestamp) -> Timestamp {
+    time.checked_sub(SignedDuration::from_nanos(i64::from(time.subsec_nanosecond())))
+        .unwrap_or(time)
+}

@@ -1,0 +1,134 @@
+//! `Failed`: what a failure of any part means for the source, and what the user is told.
+
+use std::{error::Error, io, time::Duration};
+
+use jiff::Timestamp;
+use trellis_fetch::{ConnectFault, Hints};
+use trellis_sources::{
+    failure::{Cause, Failure, Headers, StorageCause, asked},
+    reason::Reason,
+};
+
+/// A failed round.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// What it means.
+    pub(super) failure: Failure,
+    /// What the user is told: no query, no header, nothing secret.
+    pub(super) told: String,
+}
+
+impl Failed {
+    pub(super) fn of(failure: Failure) -> Self {
+        let told = failure.to_string();
+        Self { failure, told }
+    }
+
+    /// The folder for what is on its way.
+    pub(super) fn spool(error: &io::Error) -> Self {
+        let cause = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageCause::NoSpace,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StorageCause::Denied,
+            _ => StorageCause::Unavailable,
+        };
+        Self {
+            failure: Failure::Storage(cause),
+            told: format!("the operator's spool: {error}"),
+        }
+    }
+
+    /// Something that cannot happen did.
+    pub(super) fn defect(error: &dyn Error) -> Self {
+        Self {
+            failure: Failure::Storage(StorageCause::Unavailable),
+            told: format!("a defect of the operator: {error}"),
+        }
+    }
+
+    pub(super) fn too_long(limit: Duration) -> Self {
+        Self {
+            failure: Failure::Io(Cause::Timeout),
+            told: format!("the round took longer than {} s", limit.as_secs()),
+        }
+    }
+
+    pub(super) fn storage(error: &trellis_store::Error) -> Self {
+        let cause = match error {
+            trellis_store::Error::NoSpace { .. } => StorageCause::NoSpace,
+            trellis_store::Error::Denied { .. } => StorageCause::Denied,
+            _ => StorageCause::Unavailable,
+        };
+        Self {
+            failure: Failure::Storage(cause),
+            told: error.chain(),
+        }
+    }
+
+    pub(super) fn fetch(error: trellis_fetch::Error) -> Self {
+        use trellis_fetch::Error as E;
+        let told = chain(&error);
+        let refused = |reason: Reason| Failure::Refused(reason.refuse(told.clone()));
+        let failure = match error {
+            E::Link(_) | E::Request { .. } | E::Material { .. } | E::InsecureNotAllowed => {
+                refused(Reason::ConfigurationError)
+            }
+            E::Denied { .. } => refused(Reason::AccessDenied),
+            E::Held { wait, .. } => Failure::Status {
+                code: 429,
+                wait: Some(wait),
+            },
+            E::Dns { .. } => Failure::Io(Cause::Dns),
+            E::Connect { fault, .. } => Failure::Io(match fault {
+                ConnectFault::Refused => Cause::Refused,
+                ConnectFault::Unreachable => Cause::Unreachable,
+                _ => Cause::Reset,
+            }),
+            E::Tls { .. } => Failure::Io(Cause::Tls),
+            E::Proxy { status: Some(code), .. } => Failure::Status { code, wait: None },
+            E::Timeout { .. } => Failure::Io(Cause::Timeout),
+            E::Protocol { .. } => Failure::Io(Cause::Protocol),
+            E::Status { status, hints, .. } => Failure::Status {
+                code: status,
+                wait: wait(status, &hints),
+            },
+            E::Redirect { .. } => Failure::Payload(Reason::PermanentError.refuse(told.clone())),
+            E::TooLarge { .. } => Failure::Payload(Reason::SizeLimitExceeded.refuse(told.clone())),
+            E::Cut { .. } => Failure::Io(Cause::Truncated),
+            E::Encoding { .. } => Failure::Io(Cause::Encoding),
+            E::Sink(error) => return Self::spool(&error),
+            // A proxy without an answer, a connection that broke, and what is still to come.
+            _ => Failure::Io(Cause::Reset),
+        };
+        Self { failure, told }
+    }
+}
+
+/// How long the server asks to be left alone.
+fn wait(code: u16, hints: &Hints) -> Option<Duration> {
+    let header = |name: &str| {
+        let found = hints.rate_limit.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    };
+    let headers = Headers {
+        retry_after: hints.retry_after.as_deref(),
+        rate_limit: header("ratelimit"),
+        rate_limit_reset: header("ratelimit-reset"),
+        x_rate_limit_reset: header("x-ratelimit-reset"),
+        remaining: header("ratelimit-remaining").or_else(|| header("x-ratelimit-remaining")),
+    };
+    asked(code, headers, Timestamp::now())
+}
+
+/// An error with its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,173 @@
+//! The reads: the spec with its Secrets, what is published, what is stored, and the last round.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use trellis_api::external_source::{ExternalSource, FORCE_AT, REQUESTED_AT};
+use trellis_bindings::flux::ExternalArtifact;
+use trellis_runtime::{Result, World};
+use trellis_sources::{
+    digest::Digest,
+    pipeline::{Pipeline, Stored, Validators},
+    retention,
+    revision::ArtifactPath,
+};
+use trellis_store::{Key, Prefix};
+
+use super::{
+    ExternalSources, Seen,
+    order::{self, Order, Secrets},
+    round::Record,
+    stored, unusable,
+};
+
+impl ExternalSources {
+    pub(super) async fn look(&self, world: &World, source: &ExternalSource) -> Result<Seen> {
+        let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
+        let mut secrets = Secrets::new();
+        for secret in order::secrets(&source.spec) {
+            let found = world.get::<Secret>(Some(&namespace), secret).await?;
+            secrets.insert(secret.to_owned(), found);
+        }
+        let spec = serde_json::to_value(&source.spec).unwrap_or_default();
+        let pipeline = Pipeline {
+            spec: Some(&spec),
+            whitelist: None,
+            resolved: resolved(&secrets),
+        };
+        let round = self.rounds.last(&namespace, &name, source.uid().as_deref());
+        let record = round
+            .as_ref()
+            .map_or_else(|| recorded(source), |round| round.record.clone());
+        let state = match &record {
+            Some(record) => self.state(record, round.is_none()).await?,
+            None => Stored::Missing,
+        };
+        let now = Timestamp::now();
+        let looks = round
+            .as_ref()
+            .and_then(|round| round.collect)
+            .is_some_and(|at| at <= now);
+        let files = if looks {
+            Some(self.files(&namespace, &name).await?)
+        } else {
+            None
+        };
+        Ok(Seen {
+            order: Order::of(source, &secrets, &self.settings),
+            pipeline: pipeline.hash(),
+            published: world.get::<ExternalArtifact>(Some(&namespace), &name).await?,
+            record,
+            stored: state,
+            round,
+            files,
+            retention: self.settings.retention,
+            base: self.settings.base.clone(),
+            now,
+        })
+    }
+
+    /// Whether the file is there; read over when this process looks at it for the first time.
+    async fn state(&self, record: &Record, first: bool) -> Result<Stored> {
+        let key = key(&record.path)?;
+        if first {
+            return Ok(match self.storage.verify(&key).await.map_err(|error| stored(&error))? {
+                trellis_store::Verdict::Right => Stored::Verified,
+                trellis_store::Verdict::Missing => Stored::Missing,
+                trellis_store::Verdict::Corrupt { .. } => Stored::Corrupted,
+            });
+        }
+        let stat = self.storage.head(&key).await.map_err(|error| stored(&error))?;
+        Ok(match stat {
+            Some(stat) if stat.size == record.size => Stored::Verified,
+            Some(_) => Stored::Corrupted,
+            None => Stored::Missing,
+        })
+    }
+
+    pub(super) async fn files(&self, namespace: &str, name: &str) -> Result<Vec<retention::Stored>> {
+        let folder: Prefix = ArtifactPath::folder(namespace, name)
+            .parse()
+            .map_err(|error: trellis_store::InvalidKey| unusable(&error.to_string()))?;
+        let entries: Vec<_> = self
+            .storage
+            .list(&folder)
+            .try_collect()
+            .await
+            .map_err(|error| stored(&error))?;
+        let files = entries.into_iter().map(|entry| retention::Stored {
+            name: entry.key.to_string(),
+            modified: Timestamp::try_from(entry.stat.modified).unwrap_or_default(),
+        });
+        Ok(files.collect())
+    }
+}
+
+/// The key of a stored file.
+pub(super) fn key(path: &ArtifactPath) -> Result<Key> {
+    path.to_string()
+        .parse()
+        .map_err(|error: trellis_store::InvalidKey| unusable(&error.to_string()))
+}
+
+/// What the user asks for by annotation.
+pub(super) fn requested(source: &ExternalSource) -> Option<&str> {
+    source.annotations().get(REQUESTED_AT).map(String::as_str)
+}
+
+/// Whether the data is asked for although the server may say that it is the same.
+pub(super) fn forced(source: &ExternalSource) -> bool {
+    let force = source.annotations().get(FORCE_AT);
+    let handled = source
+        .status
+        .as_ref()
+        .and_then(|status| status.last_handled_force_at.as_ref());
+    force.is_some() && force.map(String::as_str) == requested(source) && force != handled
+}
+
+/// Failures that an earlier process counted for this spec.
+pub(super) fn failures_before(source: &ExternalSource) -> u32 {
+    let status = source.status.as_ref();
+    let current = status.filter(|status| status.common.observed_generation == source.metadata.generation);
+    current.map_or(0, |status| status.failures)
+}
+
+/// What the status says of the artifact that is published.
+fn recorded(source: &ExternalSource) -> Option<Record> {
+    let status = source.status.as_ref()?;
+    let artifact = status.artifact.as_ref()?;
+    Some(Record {
+        path: artifact.path.as_ref()?.parse().ok()?,
+        revision: artifact.revision.parse().ok()?,
+        size: artifact.size?,
+        stored: artifact.last_update_time.0,
+        validators: Validators {
+            etag: status.last_handled_etag.clone(),
+            last_modified: status.last_modified.clone(),
+        },
+        pipeline: status.pipeline_hash.as_ref()?.parse().ok()?,
+        metadata: artifact.metadata.clone(),
+        warnings: Vec::new(),
+    })
+}
+
+/// The content of each Secret, as a digest: what is said about it beside its content is no change.
+fn resolved(secrets: &Secrets) -> BTreeMap<String, String> {
+    let digest = |secret: &Secret| {
+        let data: BTreeMap<_, _> = secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key, &value.0))
+            .collect();
+        Digest::of(serde_json::to_string(&data).unwrap_or_default().as_bytes()).to_string()
+    };
+    let each = secrets.iter().map(|(name, secret)| {
+        let content = secret.as_ref().map(|secret| digest(secret)).unwrap_or_default();
+        (format!("Secret/{name}"), content)
+    });
+    each.collect()
+}

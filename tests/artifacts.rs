@@ -1,0 +1,37 @@
+//! From an HTTP server to what Flux applies: the controller of `ExternalSource` in this process, real Kubernetes, real
+//! kustomize- and helm-controller, an upstream whose answers a test chooses.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+#[path = "artifacts/applied.rs"]
+mod applied;
+#[path = "artifacts/published.rs"]
+mod published;
+#[path = "artifacts/site.rs"]
+mod site;
+#[path = "artifacts/upstream.rs"]
+mod upstream;
+
+use std::sync::Arc;
+
+use kube::CustomResourceExt as _;
+use tokio::sync::OnceCell;
+use trellis_api::ExternalSource;
+use trellis_devplane::peers::flux::{Controller, Flux};
+use trellis_devplane::progress::Lines;
+use trellis_testkit::plane::Shared;
+
+/// A plane with the kind of sources; Flux brings its own.
+static PLANE: Shared = Shared::new(|plane| Box::pin(async move { plane.apply(&[ExternalSource::crd()]).await }));
+/// Flux on [`PLANE`].
+static FLUX: OnceCell<Flux> = OnceCell::const_new();
+
+/// The consumers; the first test that asks starts them, the others wait.
+async fn flux() -> &'static Flux {
+    let start = || async {
+        let plane = PLANE.get().await.unwrap();
+        let options = Flux::options(plane.control().kubeconfig()).progress(Arc::new(Lines));
+        let consumers = options.controller(Controller::Kustomize).controller(Controller::Helm);
+        consumers.start().await.unwrap()
+    };
+    FLUX.get_or_init(start).await
+}

@@ -1,0 +1,116 @@
+//! `Upstream`: an HTTP server whose answers a test chooses, and which remembers what it was asked.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, Request, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+
+/// What every request gets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) etag: Option<String>,
+    pub(crate) content_type: &'static str,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Inner {
+    answer: Answer,
+    asked: Vec<(u16, HeaderMap)>,
+}
+
+/// A server on a free port of loopback; it ends with the test's runtime.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    address: SocketAddr,
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Upstream {
+    pub(crate) async fn start() -> Self {
+        let inner: Arc<Mutex<Inner>> = Arc::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, inner }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// From now on 200 with this body, and 304 for whoever knows this `ETag`.
+    pub(crate) fn serves(&self, etag: &str, body: impl Into<Vec<u8>>) {
+        self.answers(Answer {
+            status: 200,
+            etag: Some(format!("\"{etag}\"")),
+            content_type: "application/yaml",
+            headers: Vec::new(),
+            body: body.into(),
+        });
+    }
+
+    pub(crate) fn fails(&self, status: u16) {
+        self.answers(Answer {
+            status,
+            ..Answer::default()
+        });
+    }
+
+    pub(crate) fn answers(&self, answer: Answer) {
+        self.lock().answer = answer;
+    }
+
+    /// The status of every answer so far.
+    pub(crate) fn told(&self) -> Vec<u16> {
+        self.lock().asked.iter().map(|(status, _)| *status).collect()
+    }
+
+    /// The headers of the last request.
+    pub(crate) fn last(&self) -> HeaderMap {
+        self.lock().asked.last().unwrap().1.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+}
+
+async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request<Body>) -> Response {
+    let mut inner = inner.lock().unwrap();
+    let answer = inner.answer.clone();
+    let known = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .and_then(|value| value.to_str().ok());
+    let unchanged = answer.status == 200 && answer.etag.is_some() && known == answer.etag.as_deref();
+    let status = if unchanged { 304 } else { answer.status };
+    inner.asked.push((status, request.headers().clone()));
+    let mut response = (
+        StatusCode::from_u16(status).unwrap(),
+        if unchanged { Vec::new() } else { answer.body },
+    )
+        .into_response();
+    let headers = response.headers_mut();
+    if let Some(etag) = answer.etag {
+        headers.insert(header::ETAG, etag.parse().unwrap());
+    }
+    if !answer.content_type.is_empty() {
+        headers.insert(header::CONTENT_TYPE, answer.content_type.parse().unwrap());
+    }
+    for (name, value) in answer.headers {
+        headers.insert(name, value.parse().unwrap());
+    }
+    response
+}
