@@ -132,6 +132,7 @@ const TARGETS: &[Target] = &[
                     "properties",
                     "regressions",
                     "scopes",
+                    "sources",
                     "examples",
                     "live",
                     "namespaces",

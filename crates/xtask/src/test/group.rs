@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::peers::{ETCD, HELM, KUBECTL, KUBERNETES, Peer};
+use crate::peers::{ETCD, FLUX_HELM, FLUX_KUSTOMIZE, FLUX_SOURCE, HELM, KUBECTL, KUBERNETES, Peer, VERSITYGW};
 use crate::step::Step;
 use crate::{chart, cover, explain};
 
@@ -53,6 +53,11 @@ const LLVM: Package = Package {
     program: cover::LLVM_COV,
 };
 
+const CURL: Package = Package {
+    name: "curl",
+    program: "curl",
+};
+
 /// In the order in which they run: what needs nothing first.
 pub(crate) const GROUPS: &[Group] = &[
     Group {
@@ -70,6 +75,7 @@ pub(crate) const GROUPS: &[Group] = &[
                 "trellis-api",
                 "trellis-bindings",
                 "trellis-resilience",
+                "trellis-sources",
                 "trellis-model",
                 "trellis-runtime",
                 "trellis-operator",
@@ -92,6 +98,16 @@ pub(crate) const GROUPS: &[Group] = &[
         root: false,
         minutes: Minutes { cold: 20, warm: 5 },
         steps: &[Step::Task(cover::domain)],
+    },
+    Group {
+        name: "outside",
+        about: "what is fetched, stored and run outside of the cluster: real servers, disks, S3 and processes, and their faults",
+        rung: 3,
+        peers: &[],
+        debian: &[CURL],
+        root: true,
+        minutes: Minutes { cold: 60, warm: 30 },
+        steps: &[Step::Packages(&["trellis-fetch", "trellis-store", "trellis-hooks"])],
     },
     Group {
         name: "plane",
@@ -146,6 +162,19 @@ pub(crate) const GROUPS: &[Group] = &[
         }],
     },
     Group {
+        name: "sources",
+        about: "ExternalSource on real Kubernetes: what the API server admits, refuses and stores",
+        rung: 4,
+        peers: &[KUBERNETES, ETCD],
+        debian: &[],
+        root: false,
+        minutes: Minutes { cold: 5, warm: 1 },
+        steps: &[Step::Tests {
+            package: "trellis-tests",
+            targets: &["sources"],
+        }],
+    },
+    Group {
         name: "first-minute",
         about: "`dev up --once`: every example Ready on a plane of its own, those for Linkerd beside a stand-in; `dev up` killed \
                 at any moment leaves nothing",
@@ -181,6 +210,20 @@ pub(crate) const GROUPS: &[Group] = &[
         root: false,
         minutes: Minutes { cold: 2, warm: 1 },
         steps: &[Step::Task(chart::run)],
+    },
+    Group {
+        name: "flux",
+        about: "real Flux takes artifacts from hand-written ExternalArtifacts, from the controller of ExternalSource, and a \
+                bucket of a real S3 server",
+        rung: 5,
+        peers: &[KUBERNETES, ETCD, FLUX_KUSTOMIZE, FLUX_HELM, FLUX_SOURCE, VERSITYGW],
+        debian: &[],
+        root: false,
+        minutes: Minutes { cold: 12, warm: 12 },
+        steps: &[Step::Tests {
+            package: "trellis-tests",
+            targets: &["flux", "artifacts"],
+        }],
     },
 ];
 
