@@ -73,10 +73,28 @@ impl Audit {
         &self.path
     }
 
-    /// Where the log ends now.
+    /// Where the log ends now; a line that is only half written comes after it.
     pub fn mark(&self) -> Result<Mark, AuditError> {
-        let length = std::fs::metadata(&self.path).map_err(|source| self.io(source))?.len();
-        Ok(Mark(length))
+        self.whole_lines().map(Mark).map_err(|source| self.io(source))
+    }
+
+    /// Bytes up to the end of the last line that is whole.
+    fn whole_lines(&self) -> io::Result<u64> {
+        let mut file = File::open(&self.path)?;
+        let mut end = file.metadata()?.len();
+        let mut piece = [0; 4096];
+        while end > 0 {
+            let start = end.saturating_sub(piece.len() as u64);
+            let piece = piece.get_mut(..usize::try_from(end - start).unwrap_or_default());
+            let piece = piece.unwrap_or_default();
+            file.seek(SeekFrom::Start(start))?;
+            file.read_exact(piece)?;
+            if let Some(newline) = piece.iter().rposition(|byte| *byte == b'\n') {
+                return Ok(start + newline as u64 + 1);
+            }
+            end = start;
+        }
+        Ok(0)
     }
 
     /// Every event after `mark`.
@@ -175,6 +193,20 @@ mod tests {
             "requestReceivedTimestamp": "2026-01-01T00:00:00.000001Z", "stageTimestamp": "2026-01-01T00:00:00.5Z",
         });
         format!("{event}\n")
+    }
+
+    #[test]
+    fn a_mark_is_before_a_half_written_line() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let audit = Audit::at(file.path());
+        assert_eq!(audit.mark().unwrap(), Mark(0));
+        write!(file, "half").unwrap();
+        assert_eq!(audit.mark().unwrap(), Mark(0));
+        writeln!(file, " of it").unwrap();
+        assert_eq!(audit.mark().unwrap(), Mark(11));
+        // Longer than what is read at once.
+        write!(file, "{}", "x".repeat(10_000)).unwrap();
+        assert_eq!(audit.mark().unwrap(), Mark(11));
     }
 
     #[test]
