@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
@@ -48,8 +48,8 @@ impl Process {
         for (name, value) in options.as_object().unwrap() {
             all[name] = value.clone();
         }
-        let program = env!("CARGO_BIN_EXE_hooks-sidecar");
-        let words: Vec<&str> = front.iter().copied().chain([program]).collect();
+        let program = reachable(root.path());
+        let words: Vec<&str> = front.iter().copied().chain([program.to_str().unwrap()]).collect();
         let mut command = Command::new(words[0]);
         command
             .args(&words[1..])
@@ -134,6 +134,16 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The sidecar's program in this folder: where it was built, others than its builder may not look.
+fn reachable(folder: &Path) -> PathBuf {
+    let built = env!("CARGO_BIN_EXE_hooks-sidecar");
+    let program = folder.join("hooks-sidecar");
+    if fs::hard_link(built, &program).is_err() {
+        fs::copy(built, &program).unwrap();
+    }
+    program
 }
 
 pub(crate) fn is_root() -> bool {
