@@ -1,7 +1,7 @@
 //! `explain`: what a user reads who asks kubectl. On a real API server, every field of every kind has a description.
 //!
 //! ```text
-//!  plane ─▶ kubectl apply charts/trellis/crds ─▶ kubectl explain --recursive ─▶ paths ─▶ kubectl explain each ─▶ empty?
+//!  plane ─▶ kubectl apply api::definitions ─▶ kubectl explain --recursive ─▶ paths ─▶ kubectl explain each ─▶ empty?
 //! ```
 
 use std::path::Path;
@@ -18,11 +18,11 @@ use crate::workspace::Workspace;
 const SERVED: Duration = Duration::from_secs(30);
 
 /// Boots a plane, applies our kinds and asks for every field.
-pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    block_on(ask(workspace))?
+pub(crate) fn run(_: &Workspace) -> Result<()> {
+    block_on(ask())?
 }
 
-async fn ask(workspace: &Workspace) -> Result<()> {
+async fn ask() -> Result<()> {
     let builder = Builder::new(cache_directory()?, Arc::new(progress::Lines));
     let binaries = builder.build(&peers::kubectl::peer(Kubernetes::default())).await?;
     let plane = ControlPlane::options().start().await?;
@@ -30,23 +30,25 @@ async fn ask(workspace: &Workspace) -> Result<()> {
         binaries: &binaries,
         kubeconfig: plane.kubeconfig(),
     };
-    let asked = kinds(workspace, &kubectl).await;
+    let asked = kinds(&kubectl).await;
     plane.stop().await?;
     asked
 }
 
-async fn kinds(workspace: &Workspace, kubectl: &Kubectl<'_>) -> Result<()> {
-    let crds = workspace.path("charts/trellis/crds");
-    kubectl
-        .run(&["apply", "--server-side", "--filename", &crds.display().to_string()])
-        .await?;
+async fn kinds(kubectl: &Kubectl<'_>) -> Result<()> {
+    // Also of kinds that the chart does not ship yet.
+    let all = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": trellis_api::definitions() });
+    let file = tempfile::Builder::new().suffix(".json").tempfile()?;
+    serde_json::to_writer(&file, &all)?;
+    let path = file.path().display().to_string();
+    kubectl.run(&["apply", "--server-side", "--filename", &path]).await?;
     kubectl
         .run(&[
             "wait",
             "--for=condition=Established",
             "--timeout=30s",
             "--filename",
-            &crds.display().to_string(),
+            &path,
         ])
         .await?;
     let mut empty = Vec::new();
