@@ -38,19 +38,23 @@ async fn ask() -> Result<()> {
 async fn kinds(kubectl: &Kubectl<'_>) -> Result<()> {
     // Also of kinds that the chart does not ship yet.
     let all = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": trellis_api::definitions() });
-    let file = tempfile::Builder::new().suffix(".json").tempfile()?;
-    serde_json::to_writer(&file, &all)?;
-    let path = file.path().display().to_string();
-    kubectl.run(&["apply", "--server-side", "--filename", &path]).await?;
-    kubectl
-        .run(&[
+    let file = std::env::temp_dir().join(format!("trellis-definitions-{}.json", std::process::id()));
+    std::fs::write(&file, all.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
+    let path = file.display().to_string();
+    let applied = async {
+        kubectl.run(&["apply", "--server-side", "--filename", &path]).await?;
+        let wait = [
             "wait",
             "--for=condition=Established",
             "--timeout=30s",
             "--filename",
             &path,
-        ])
-        .await?;
+        ];
+        kubectl.run(&wait).await
+    };
+    let applied = applied.await;
+    std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    applied?;
     let mut empty = Vec::new();
     for crd in trellis_api::definitions() {
         let resource = format!("{}.{}", crd.spec.names.plural, crd.spec.group);
