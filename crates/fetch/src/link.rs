@@ -208,6 +208,8 @@ mod tests {
     #[case::scheme("https://a.example/", "http://a.example/", false)]
     #[case::port("https://a.example/", "https://a.example:8443/", false)]
     #[case::host("https://a.example/", "https://b.a.example/", false)]
+    #[case::case("https://a.example/", "https://A.example/", true)]
+    #[case::digits("http://127.0.0.1/", "http://0x7f000001/", true)]
     fn origins(#[case] one: &str, #[case] other: &str, #[case] same: bool) {
         assert_eq!(
             Link::parse(one).unwrap().same_origin(&Link::parse(other).unwrap()),

@@ -18,7 +18,7 @@ use trellis_core::Refusal;
 pub use asked::{Headers, LONGEST_WAIT, asked};
 pub use backoff::{Backoff, Chance, Next};
 
-use crate::{link::TrailError, reason::Reason};
+use crate::reason::Reason;
 
 /// How a failure is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,9 +119,6 @@ pub enum Failure {
     /// Upstream could not be asked, or its answer not be read.
     #[error("upstream could not be read: {0}")]
     Io(Cause),
-    /// A redirect leads nowhere.
-    #[error(transparent)]
-    Redirect(TrailError),
     /// The user is wrong.
     #[error(transparent)]
     Refused(Refusal),
@@ -149,11 +146,10 @@ impl Failure {
             Self::Status { wait: Some(_), .. } => Category::RateLimited,
             Self::Status { code, .. } => of_status(*code),
             // Another attempt meets the same certificate; the interval, or a changed CA bundle, is soon enough.
-            Self::Io(Cause::Tls | Cause::Encoding) => Category::Permanent,
+            // And what upstream serves today is upstream's to change.
+            Self::Io(Cause::Tls | Cause::Encoding) | Self::Payload(_) => Category::Permanent,
             Self::Io(_) => Category::Transient,
-            Self::Redirect(TrailError::Denied { .. }) | Self::Refused(_) => Category::Configuration,
-            // What upstream serves today is upstream's to change.
-            Self::Redirect(_) | Self::Payload(_) => Category::Permanent,
+            Self::Refused(_) => Category::Configuration,
             Self::Hook { .. } => Category::Hook,
             Self::Storage(_) => Category::Storage,
         }
@@ -164,7 +160,6 @@ impl Failure {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) | Self::Payload(refusal) => refusal.reason,
-            Self::Redirect(TrailError::Denied { .. }) => Reason::AccessDenied.as_str(),
             _ => match self.category() {
                 Category::Transient => Reason::FetchFailed.as_str(),
                 Category::RateLimited => Reason::RateLimited.as_str(),

@@ -1,21 +1,16 @@
-//! `Link`: an address to fetch from, shown without what could be a secret; and `Trail`: where redirects may lead.
+//! `Link`: an address to fetch from, shown without what could be a secret.
 //!
 //! ```text
 //!  text ─▶ Link ─▶ shown: scheme://host:port/path
-//!  Trail ─ 302, Location ─▶ Trail, one hop on: secrets kept only while every hop had the first origin
 //! ```
 //!
-//! Invariants: `http` or `https`, a host, no userinfo; query and fragment are never in `Debug`, `Display` or an error; secrets
-//! that were dropped stay dropped; an encrypted request never continues in the clear.
-
-mod trail;
+//! Invariants: `http` or `https`, a host, no userinfo; query and fragment are never in `Debug`, `Display` or an error. Where
+//! redirects lead is for whoever follows them: `trellis-fetch`.
 
 use std::fmt;
 
 use trellis_core::Refusal;
 use url::{Host, Url};
-
-pub use trail::{HOPS, Trail, TrailError};
 
 use crate::reason::Reason;
 
@@ -44,17 +39,6 @@ impl Scheme {
             Self::Https => "https",
         }
     }
-}
-
-/// What two links share when they reach the same server in the same way (RFC 6454).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// How.
-    pub scheme: Scheme,
-    /// Lower case, without a trailing dot; an IPv6 address without brackets.
-    pub host: String,
-    /// The port, also when the URL leaves it out.
-    pub port: u16,
 }
 
 impl Link {
@@ -86,7 +70,7 @@ impl Link {
         Self::checked(url).map_err(refuse)
     }
 
-    /// The rules that hold for the first link and for every redirect.
+    /// The rules beyond those of URLs.
     fn checked(mut url: Url) -> Result<Self, &'static str> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err("the URL is neither http nor https");
@@ -99,12 +83,6 @@ impl Link {
         }
         url.set_fragment(None);
         Ok(Self(url))
-    }
-
-    /// The whole address, query included: for the request only, never for a message.
-    #[must_use]
-    pub fn expose(&self) -> &Url {
-        &self.0
     }
 
     /// Scheme, host, port and path: what may be shown.
@@ -134,18 +112,6 @@ impl Link {
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
             None => String::new(),
-        }
-    }
-
-    /// The server that the link reaches.
-    #[must_use]
-    pub fn origin(&self) -> Origin {
-        let scheme = self.scheme();
-        let default = if scheme == Scheme::Https { 443 } else { 80 };
-        Origin {
-            scheme,
-            host: self.host(),
-            port: self.0.port_or_known_default().unwrap_or(default),
         }
     }
 

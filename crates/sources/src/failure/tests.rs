@@ -29,15 +29,9 @@ fn a_status_code(#[case] code: u16, #[case] category: Category) {
     assert!(status(code).to_string().contains(&code.to_string()));
 }
 
-fn denied() -> TrailError {
-    let from = "https://h.example:8404/x".to_owned();
-    let denied = EgressPolicy::default()
-        .address("h.example", "127.0.0.1".parse().unwrap())
-        .unwrap_err();
-    TrailError::Denied {
-        from,
-        denied: Box::new(denied),
-    }
+fn denied() -> Refusal {
+    let denied = EgressPolicy::default().address("h.example", "127.0.0.1".parse().unwrap());
+    denied.unwrap_err().refuse()
 }
 
 #[rstest]
@@ -49,7 +43,7 @@ fn denied() -> TrailError {
 #[case(status(401), Category::Permanent, "PermanentError", true)]
 #[case(status(404), Category::Permanent, "PermanentError", false)]
 #[case(Failure::Status { code: 429, wait: Some(Duration::from_secs(3)) }, Category::RateLimited, "RateLimited", false)]
-#[case(Failure::Redirect(denied()), Category::Configuration, "AccessDenied", true)]
+#[case(Failure::Refused(denied()), Category::Configuration, "AccessDenied", true)]
 #[case(Failure::Refused(Reason::ConfigurationError.refuse("x")), Category::Configuration, "ConfigurationError", true)]
 #[case(Failure::Payload(Reason::SizeLimitExceeded.refuse("x")), Category::Permanent, "SizeLimitExceeded", false)]
 #[case(Failure::Hook { name: "h".into(), cause: HookCause::Exit(404) }, Category::Hook, "HookFailed", false)]
