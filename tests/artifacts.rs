@@ -4,6 +4,8 @@
 
 #[path = "artifacts/applied.rs"]
 mod applied;
+#[path = "flux/archive.rs"]
+mod archive;
 #[path = "artifacts/published.rs"]
 mod published;
 #[path = "artifacts/site.rs"]

@@ -3,7 +3,10 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
-use crate::site::{Site, config_map};
+use crate::{
+    archive::{archive, config_map},
+    site::Site,
+};
 
 /// The kustomize-controller applies what upstream serves, follows a change, and prunes what is no longer there.
 #[tokio::test(flavor = "multi_thread")]
@@ -84,17 +87,4 @@ async fn a_chart_that_upstream_serves_is_installed() {
     site.request("shop", "now").await;
     site.namespace.until("shop", "two", has("two")).await;
     site.finish(&releases, "shop").await;
-}
-
-/// A tar.gz.
-fn archive(files: &[(&str, &str)]) -> Vec<u8> {
-    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    let mut tar = tar::Builder::new(gzip);
-    for (name, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
-    }
-    tar.into_inner().unwrap().finish().unwrap()
 }

@@ -11,7 +11,8 @@ use trellis_operator::external_source::Policy;
 use trellis_testkit::{Verb, calls};
 
 use crate::{
-    site::{Site, config_map, said},
+    archive::{config_map, sha256},
+    site::{Site, said},
     upstream::Answer,
 };
 
@@ -59,7 +60,7 @@ async fn what_is_published_can_be_downloaded_and_a_check_without_news_writes_not
     let artifact = site.published("app", "").await;
     let bytes = download(&artifact.url).await;
     assert_eq!(artifact.size, i64::try_from(bytes.len()).ok());
-    assert_eq!(artifact.digest, trellis_sources::digest::Digest::of(&bytes).to_string());
+    assert_eq!(artifact.digest, format!("sha256:{}", sha256(&bytes)));
     assert_eq!(artifact.revision, format!("latest@{}", artifact.digest));
     assert!(artifact.url.ends_with(&artifact.path), "{artifact:?}");
     assert_eq!(unpacked(&bytes), [("app.yaml".to_owned(), manifest)]);
@@ -256,8 +257,7 @@ async fn what_is_lost_is_made_again_and_what_goes_takes_its_files_along() {
     };
     trellis_testkit::eventually("the file is right again", async || {
         let found: ExternalArtifact = site.namespace.get("app").await.unwrap();
-        let right = fs::read(&file)
-            .is_ok_and(|bytes| trellis_sources::digest::Digest::of(&bytes).to_string() == artifact.digest);
+        let right = fs::read(&file).is_ok_and(|bytes| format!("sha256:{}", sha256(&bytes)) == artifact.digest);
         match url(&found) {
             Some(url) if right && download(&url).await.len() > 10 => Ok(()),
             found => Err(format!("{found:?}, {right}")),
@@ -295,7 +295,7 @@ async fn the_machine_itself_is_not_reached_by_default() {
 async fn data_without_the_pinned_checksum_is_not_published() {
     let site = Site::new("pinned").await;
     let manifest = config_map("one", "number", "1");
-    let digest = trellis_sources::digest::Digest::of(manifest.as_bytes()).to_string();
+    let digest = format!("sha256:{}", sha256(manifest.as_bytes()));
     site.upstream.serves("1", manifest);
     site.source("app", "app.yaml", json!({ "checksum": digest })).await;
     let first = site.published("app", "").await;

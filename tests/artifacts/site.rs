@@ -228,8 +228,3 @@ pub(crate) fn said(source: &ExternalSource, type_: &str) -> (String, String, Str
         )
     })
 }
-
-/// The manifest of a `ConfigMap` with one key.
-pub(crate) fn config_map(name: &str, key: &str, value: &str) -> String {
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  {key}: \"{value}\"\n")
-}

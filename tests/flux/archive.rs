@@ -1,4 +1,4 @@
-//! Archives as artifacts are, and their digests.
+//! Archives as artifacts are, their digests, and what may be in them.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use flate2::{Compression, write::GzEncoder};
@@ -20,4 +20,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = digest(&SHA256, bytes);
     let hexadecimal = |text, byte| format!("{text}{byte:02x}");
     digest.as_ref().iter().fold(String::new(), hexadecimal)
+}
+
+/// The manifest of a `ConfigMap` with one key.
+pub(crate) fn config_map(name: &str, key: &str, value: &str) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  {key}: \"{value}\"\n")
 }

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 
 use crate::{
-    archive::archive,
-    site::{Kind, Site, condition, config_map},
+    archive::{archive, config_map},
+    site::{Kind, Site, condition},
 };
 
 /// Objects appear, variables are put in, and what a new revision no longer has is pruned. The artifact has no condition:

@@ -192,11 +192,6 @@ impl Drop for Site {
     }
 }
 
-/// The manifest of a `ConfigMap` with one key.
-pub(crate) fn config_map(name: &str, key: &str, value: &str) -> String {
-    format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\ndata:\n  {key}: \"{value}\"\n")
-}
-
 /// Status, reason and message of a condition; empty when there is none.
 pub(crate) fn condition(status: &Value, kind: &str) -> (String, String, String) {
     let all = status["conditions"].as_array().into_iter().flatten();

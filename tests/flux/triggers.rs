@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use trellis_testkit::eventually;
 
 use crate::{
-    archive::archive,
-    site::{Artifact, Kind, Site, condition, config_map},
+    archive::{archive, config_map},
+    site::{Artifact, Kind, Site, condition},
 };
 
 fn numbered(number: &str) -> Vec<u8> {

@@ -59,6 +59,11 @@ pub fn directory() -> Result<PathBuf, CacheError> {
         .ok_or(CacheError::Nowhere)
 }
 
+/// The cache that was named, or else [`directory`].
+pub(crate) fn named(given: Option<&Path>) -> Result<PathBuf, CacheError> {
+    given.map_or_else(directory, |given| Ok(given.to_owned()))
+}
+
 /// Opens (creating it) a file whose only purpose is to be locked.
 pub(crate) fn lock_file(path: &Path) -> Result<File, CacheError> {
     OpenOptions::new()

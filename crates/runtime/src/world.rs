@@ -76,18 +76,19 @@ impl Kinds {
     /// The objects of `K` that the controller called `controller` owns.
     #[must_use]
     pub fn owned<K: Kind>(self, controller: &'static str) -> Self {
-        self.with::<K>(move |scene| {
-            let selector = format!("{}={controller}", crate::apply::CONTROLLER_LABEL);
-            Arc::new(Broad::<K>::start(scene, Some(selector), false, None))
-        })
+        self.labelled::<K>(controller, false)
     }
 
     /// Like [`Kinds::owned`] for a kind whose CRD may be installed, or removed, at any time.
     #[must_use]
     pub fn owned_if_served<K: Kind>(self, controller: &'static str) -> Self {
+        self.labelled::<K>(controller, true)
+    }
+
+    fn labelled<K: Kind>(self, controller: &'static str, optional: bool) -> Self {
         self.with::<K>(move |scene| {
             let selector = format!("{}={controller}", crate::apply::CONTROLLER_LABEL);
-            Arc::new(Broad::<K>::start(scene, Some(selector), true, None))
+            Arc::new(Broad::<K>::start(scene, Some(selector), optional, None))
         })
     }
 

@@ -71,10 +71,7 @@ impl Options {
     /// # Errors
     /// A failed build; a server that ended or did not answer in time, with the end of its log.
     pub async fn start(self) -> Result<Versitygw, PlaneError> {
-        let cache = match &self.cache {
-            Some(cache) => cache.clone(),
-            None => cache::directory()?,
-        };
+        let cache = cache::named(self.cache.as_deref())?;
         let binaries = Builder::new(&cache, self.progress.clone()).build(&peer()).await?;
         let since = Instant::now();
         self.progress.started("starting versitygw");

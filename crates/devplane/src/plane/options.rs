@@ -114,10 +114,7 @@ impl Options {
     /// A failed build; a process that ended or was not ready in time, with the end of its log; a data directory that
     /// another plane holds. Dropping the future ends everything started so far.
     pub async fn start(self) -> Result<ControlPlane, PlaneError> {
-        let cache = match &self.cache {
-            Some(cache) => cache.clone(),
-            None => cache::directory()?,
-        };
+        let cache = cache::named(self.cache.as_deref())?;
         super::start::start(self, cache).await
     }
 }

@@ -73,19 +73,8 @@ impl<K: Kind> Seen<K> {
     }
 }
 
-// A derived one would ask for objects that can be cloned into stores of their own.
-impl<K: Kind> Clone for Seen<K> {
-    fn clone(&self) -> Self {
-        Self {
-            namespace: self.namespace.clone(),
-            store: self.store.clone(),
-            heard: self.heard.clone(),
-        }
-    }
-}
-
 /// One for each namespace that is served; one for all when all are.
-type Stores<K> = Arc<RwLock<Vec<Seen<K>>>>;
+type Stores<K> = Arc<RwLock<Vec<Arc<Seen<K>>>>>;
 
 /// Every object of a kind in the namespaces that are served, if the kind exists at all.
 pub(crate) struct Broad<K: Kind> {
@@ -164,7 +153,7 @@ impl<K: Kind> Broad<K> {
             tokio::time::timeout(PATIENCE, self.ready())
                 .await
                 .map_err(|_| self.late())?;
-            self.all_seen().into_iter().map(|seen| seen.store).collect()
+            self.all_seen().iter().map(|seen| seen.store.clone()).collect()
         };
         let here = |object: &Arc<Guarded<K>>| namespace.is_none() || object.meta().namespace.as_deref() == namespace;
         let mut found: Vec<_> = stores.iter().flat_map(Store::state).filter(here).collect();
@@ -190,7 +179,7 @@ impl<K: Kind> Broad<K> {
         about.referrers(reference).into_iter().cloned().collect()
     }
 
-    fn all_seen(&self) -> Vec<Seen<K>> {
+    fn all_seen(&self) -> Vec<Arc<Seen<K>>> {
         self.stores.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -210,7 +199,7 @@ impl<K: Kind> Broad<K> {
             let Some(seen) = self.all_seen().into_iter().find(|seen| seen.covers(namespace)) else {
                 return Some(Place::Elsewhere);
             };
-            seen.heard.first_list().await.then_some(Place::Here(seen.store))
+            seen.heard.first_list().await.then(|| Place::Here(seen.store.clone()))
         };
         tokio::time::timeout(PATIENCE, found)
             .await
@@ -264,11 +253,11 @@ fn run<K: Kind>(
     for place in places {
         let writer = Writer::<Guarded<K>>::new(());
         let (told, heard) = Heard::channel();
-        fresh.push(Seen {
+        fresh.push(Arc::new(Seen {
             namespace: place.clone(),
             store: writer.as_reader(),
             heard,
-        });
+        }));
         let on_change = Arc::clone(&scene.on_change);
         let spoken = spoken.cloned();
         let on_event = move |key: &Key, change: Change<&Guarded<K>>| {

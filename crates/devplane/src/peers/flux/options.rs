@@ -98,10 +98,7 @@ impl Options {
     /// A failed build; a definition that the API server refuses; a controller that ended or was not ready in time, with
     /// the end of its log. Dropping the future ends everything started so far.
     pub async fn start(self) -> Result<Flux, PlaneError> {
-        let cache = match &self.cache {
-            Some(cache) => cache.clone(),
-            None => cache::directory()?,
-        };
+        let cache = cache::named(self.cache.as_deref())?;
         super::start::start(self, cache).await
     }
 }
