@@ -7,7 +7,9 @@
 //! Invariants: nothing here reads a clock, a cluster or the environment; equal input gives equal output.
 
 pub mod condition;
+pub mod digest;
 pub mod manager;
 mod refusal;
 
+pub use digest::Digest;
 pub use refusal::Refusal;

@@ -13,12 +13,12 @@
 
 use std::{io::Write as _, sync::Arc, time::Duration};
 
-use aws_lc_rs::digest::{Context, SHA256};
 use flate2::write::MultiGzDecoder;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::{io::AsyncWriteExt as _, time::timeout};
+use trellis_core::digest::{Digest, Hasher};
 
 use crate::{
     error::{Error, Excess, Result, Timeout},
@@ -40,7 +40,7 @@ pub(crate) struct Limits<'a> {
 /// What the sink got.
 pub(crate) struct Received {
     pub(crate) size: u64,
-    pub(crate) sha256: [u8; 32],
+    pub(crate) digest: Digest,
 }
 
 enum Coding {
@@ -60,7 +60,7 @@ pub(crate) async fn receive(
         return Err(too_large(limits, Excess::Declared(size)));
     }
     let mut coding = coding(headers, &limits.at)?;
-    let mut digest = Context::new(&SHA256);
+    let mut digest = Hasher::default();
     let (mut came, mut size) = (0_u64, 0_u64);
     loop {
         let frame = timeout(limits.idle, body.frame()).await.map_err(|_| Error::Timeout {
@@ -102,18 +102,11 @@ pub(crate) async fn receive(
         put(&plain, &mut size, &mut digest, limits, sink).await?;
     }
     sink.flush().await.map_err(|error| Error::Sink(Arc::new(error)))?;
-    let mut sha256 = [0; 32];
-    sha256.copy_from_slice(digest.finish().as_ref());
-    Ok(Received { size, sha256 })
+    let digest = digest.finish();
+    Ok(Received { size, digest })
 }
 
-async fn put(
-    data: &[u8],
-    size: &mut u64,
-    digest: &mut Context,
-    limits: &Limits<'_>,
-    sink: &mut Sink<'_>,
-) -> Result<()> {
+async fn put(data: &[u8], size: &mut u64, digest: &mut Hasher, limits: &Limits<'_>, sink: &mut Sink<'_>) -> Result<()> {
     *size += data.len() as u64;
     if *size > limits.bytes {
         return Err(too_large(limits, Excess::Decoded));

@@ -104,7 +104,7 @@ impl Client {
                 validators: exchange::validators(&headers),
                 content_type: exchange::text(&headers, &http::header::CONTENT_TYPE),
                 size: received.size,
-                sha256: received.sha256,
+                digest: received.digest,
                 link: at.link.shown(),
             }))
         };

@@ -1,7 +1,7 @@
 //! `Generator`: one source, ready to be asked; an `Order`, and what came of it.
 //!
 //! ```text
-//!  Order { known validators, limits, progress } ─▶ generate ─▶ NotModified │ Body { validators, size, sha256, link } + sink
+//!  Order { known validators, limits, progress } ─▶ generate ─▶ NotModified │ Body { validators, size, digest, link } + sink
 //! ```
 //!
 //! Invariants: a body goes to the sink as it comes; what a sink holds after an error is to be thrown away.
@@ -10,6 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::io::AsyncWrite;
+use trellis_core::Digest;
 
 use crate::{error::Result, link::Shown};
 
@@ -78,20 +79,10 @@ pub struct Body {
     pub content_type: Option<String>,
     /// Bytes that the sink got.
     pub size: u64,
-    /// SHA-256 of the bytes that the sink got.
-    pub sha256: [u8; 32],
+    /// Of the bytes that the sink got.
+    pub digest: Digest,
     /// What answered, after redirects.
     pub link: Shown,
-}
-
-impl Body {
-    /// The digest as `sha256:` and lower-case hexadecimal digits.
-    #[must_use]
-    pub fn digest(&self) -> String {
-        self.sha256
-            .iter()
-            .fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
-    }
 }
 
 /// One source, ready to be asked, again and again.

@@ -16,7 +16,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use aws_lc_rs::digest;
+use trellis_core::digest::{Digest, Hasher};
 
 use crate::{Permit, Program};
 
@@ -120,11 +120,13 @@ fn placed(file: &Path) -> Option<PathBuf> {
 }
 
 fn check(command: &str, file: &Path, pinned: &str) -> Result<(), Unresolved> {
-    let found = sha256(file).map_err(|source| Unresolved::Read {
-        command: command.to_owned(),
-        file: file.display().to_string(),
-        source,
-    })?;
+    let found = digest(file)
+        .map(|digest| digest.hex())
+        .map_err(|source| Unresolved::Read {
+            command: command.to_owned(),
+            file: file.display().to_string(),
+            source,
+        })?;
     if found.eq_ignore_ascii_case(pinned) {
         return Ok(());
     }
@@ -136,22 +138,17 @@ fn check(command: &str, file: &Path, pinned: &str) -> Result<(), Unresolved> {
     })
 }
 
-fn sha256(file: &Path) -> io::Result<String> {
+fn digest(file: &Path) -> io::Result<Digest> {
     let mut file = File::open(file)?;
-    let mut sum = digest::Context::new(&digest::SHA256);
+    let mut hasher = Hasher::default();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = file.read(&mut buffer)?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else {
-            break;
+            return Ok(hasher.finish());
         };
-        sum.update(bytes);
+        hasher.update(bytes);
     }
-    Ok(sum
-        .finish()
-        .as_ref()
-        .iter()
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
 #[cfg(test)]

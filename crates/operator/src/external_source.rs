@@ -42,7 +42,7 @@ use trellis_sources::{
     retention::{self, Retention},
     revision::ArtifactPath,
 };
-use trellis_store::{Prefix, Storage};
+use trellis_store::Storage;
 
 use self::{
     order::Order,
@@ -207,7 +207,7 @@ impl Reconcile for ExternalSources {
             plan = plan.again(until(seen.now, next));
         }
         Ok(match &round.came {
-            Came::Unchanged | Came::Built => plan,
+            Came::Done => plan,
             Came::Failed {
                 failure, told, next, ..
             } => {
@@ -230,11 +230,8 @@ impl Reconcile for ExternalSources {
 
     async fn forget(&self, source: &ExternalSource) -> Result<()> {
         let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
-        let folder: Prefix = ArtifactPath::folder(&namespace, &name)
-            .parse()
-            .map_err(|error: trellis_store::InvalidKey| unusable(&error.to_string()))?;
         self.storage
-            .delete_prefix(&folder)
+            .delete_prefix(&see::folder(&namespace, &name)?)
             .await
             .map_err(|error| stored(&error))?;
         self.rounds.forget(&namespace, &name);
@@ -252,15 +249,17 @@ fn conditional<S: Serializer>(known: &Option<Validators>, to: S) -> Result<S::Ok
     to.serialize_bool(known.is_some())
 }
 
+/// Whether a round was made for what is asked now.
+fn is_of(round: &Round, source: &ExternalSource, seen: &Seen) -> bool {
+    round.pipeline == seen.pipeline && round.requested.as_deref() == see::requested(source)
+}
+
 /// Whether upstream has to be asked now.
 fn is_due(source: &ExternalSource, seen: &Seen) -> bool {
     let Some(round) = &seen.round else { return true };
     let lost = seen.record.is_some() && seen.stored != Stored::Verified;
     let succeeded = !matches!(round.came, Came::Failed { .. });
-    round.pipeline != seen.pipeline
-        || round.requested.as_deref() != see::requested(source)
-        || round.due.is_some_and(|due| due <= seen.now)
-        || (lost && succeeded)
+    !is_of(round, source, seen) || round.due.is_some_and(|due| due <= seen.now) || (lost && succeeded)
 }
 
 /// How it is asked.
@@ -278,8 +277,8 @@ fn asked(source: &ExternalSource, seen: &Seen, order: &Order) -> Asked {
         },
         forced: see::forced(source),
     };
-    let same = |round: &Round| round.pipeline == seen.pipeline && round.requested.as_deref() == see::requested(source);
-    let failures = match seen.round.as_ref().filter(|round| same(round)).map(|round| &round.came) {
+    let of = seen.round.as_ref().filter(|round| is_of(round, source, seen));
+    let failures = match of.map(|round| &round.came) {
         Some(Came::Failed { failures, next, .. }) if *next != Next::GivenUp => *failures,
         // A new process goes on counting.
         None if seen.round.is_none() => see::failures_before(source),

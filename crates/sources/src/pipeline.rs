@@ -12,11 +12,9 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde_json::Value;
+use trellis_core::digest::{Digest, DigestError};
 
-use crate::{
-    canonical::{self, Nulls},
-    digest::{Digest, DigestError},
-};
+use crate::canonical::{self, Nulls};
 
 /// What is hashed changes with this number, so that an upgrade that shapes differently rebuilds.
 const VERSION: &str = "trellis/pipeline/1";

@@ -14,9 +14,9 @@ use std::{fmt, str::FromStr, sync::LazyLock};
 use regex::Regex;
 use serde::Deserialize;
 use thiserror::Error;
-use trellis_core::Refusal;
+use trellis_core::{Digest, Refusal};
 
-use crate::{digest::Digest, reason::Reason};
+use crate::reason::Reason;
 
 /// First folder of every path.
 pub const ROOT: &str = "externalsource";

@@ -23,7 +23,6 @@ mod text;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
-use aws_lc_rs::digest;
 use regex::Regex;
 use trellis_core::Refusal;
 
@@ -167,14 +166,6 @@ impl Whitelist {
         own.or_else(|| namespaces.get(REST))
             .is_some_and(|commands| commands.iter().any(|command| command == name))
     }
-}
-
-/// SHA-256 in hexadecimal.
-fn sha256(text: &[u8]) -> String {
-    let sum = digest::digest(&digest::SHA256, text);
-    sum.as_ref()
-        .iter()
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::{
 
 use trellis_sources::{
     archive::{Limits, Links, Mode, Packer, Sink, tar, tar_gz},
-    digest::Measure,
+    measure::Measure,
     path::EntryPath,
 };
 

@@ -25,10 +25,10 @@ use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
+use trellis_core::digest::Digest;
 
 use crate::{
     content::Content,
-    digest::Digest,
     error::Result,
     key::{Key, Prefix},
     storage::{Body, Entry, Opened, Put, Stat, Storage, Verdict, clamp},

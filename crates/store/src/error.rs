@@ -8,7 +8,9 @@
 
 use std::{error::Error as StdError, io};
 
-use crate::{digest::Digest, key::Key};
+use trellis_core::Digest;
+
+use crate::key::Key;
 
 /// What another library said.
 pub type Cause = Box<dyn StdError + Send + Sync>;

@@ -11,7 +11,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::digest::Digest;
+use trellis_core::Digest;
 
 /// What every key ends with.
 const SUFFIX: &str = ".tar.gz";
@@ -89,11 +89,7 @@ impl FromStr for Key {
             .strip_suffix(SUFFIX)
             .ok_or_else(|| invalid("it does not end with .tar.gz"))?;
         let named = || invalid("it is not named by the SHA-256 of its bytes");
-        // `sha256:` belongs to texts, not to names.
-        let digest = (!hex.contains(':'))
-            .then(|| hex.parse().ok())
-            .flatten()
-            .ok_or_else(named)?;
+        let digest = Digest::from_hex(hex).map_err(|_| named())?;
         if prefix.is_empty() {
             return Err(invalid("it has no prefix"));
         }

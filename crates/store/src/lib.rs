@@ -14,7 +14,6 @@
 
 mod cache;
 mod content;
-mod digest;
 mod disk;
 mod error;
 pub mod garbage;
@@ -27,7 +26,6 @@ mod storage;
 
 pub use cache::{Cached, Limits};
 pub use content::{Content, Reader};
-pub use digest::{Digest, Hasher, InvalidDigest};
 pub use disk::Disk;
 pub use error::{Cause, Class, Error, Result};
 pub use key::{InvalidKey, Key, Prefix};
@@ -35,3 +33,4 @@ pub use memory::Memory;
 pub use s3::{S3, S3Credentials, S3Settings};
 pub use server::{Delivery, Server, ServerError, ServerSettings};
 pub use storage::{Body, Entry, Opened, Put, Stat, Storage, Verdict, verified};
+pub use trellis_core::digest::{Digest, Hasher};

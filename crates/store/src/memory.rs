@@ -24,10 +24,10 @@ use tokio::{
     io::AsyncReadExt as _,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use trellis_core::digest::Hasher;
 
 use crate::{
     content::{Content, PIECE},
-    digest::Hasher,
     error::{Error, Result},
     key::{Key, Prefix},
     storage::{Entry, Opened, Put, Stat, Storage, clamp},

@@ -19,10 +19,10 @@ use futures::{
     StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
+use trellis_core::digest::{Digest, Hasher};
 
 use crate::{
     content::Content,
-    digest::{Digest, Hasher},
     error::{Error, Result},
     key::{Key, Prefix},
 };

@@ -191,7 +191,7 @@ async fn gzip_is_undone_and_the_digest_is_of_what_is_written() {
     let (body, sink) = fetch(&client(quick()), &server.get("/")).await.unwrap();
     assert_eq!(sink, b"data");
     assert_eq!(
-        body.digest(),
+        body.digest.to_string(),
         "sha256:3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"
     );
 }

@@ -15,11 +15,10 @@ use serde::{Serialize, Serializer};
 use trellis_api::external_source::{
     ExternalSource, ExternalSourceSpec, GeneratorBlock, HttpGenerator, Output, OutputForm, S3Generator,
 };
-use trellis_core::Refusal;
+use trellis_core::{Digest, Refusal};
 use trellis_fetch::{Identity, Link, Method, Proxy, Request, S3Key, S3Object, Source, Trust, Via};
 use trellis_sources::{
     destination::Destination,
-    digest::Digest,
     interval::{self, Interval},
     path::EntryPath,
     reason::Reason,

@@ -43,10 +43,8 @@ pub(crate) struct Record {
 /// What a round came to.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Came {
-    /// What is published is what upstream has.
-    Unchanged,
-    /// The artifact was made anew.
-    Built,
+    /// The artifact that there is holds what upstream has.
+    Done,
     /// Nothing new is known.
     Failed {
         /// Why.

@@ -25,7 +25,6 @@ use trellis_api::external_source::{ExternalSource, FETCHING, STORING};
 use trellis_fetch::{Fetched, Transferred};
 use trellis_runtime::{Result, Says};
 use trellis_sources::{
-    digest::Digest,
     failure::{Chance, Failure, Next},
     pipeline::Validators,
     reason::Reason,
@@ -56,8 +55,7 @@ impl ExternalSources {
         let chance = Chance::new(fastrand::f64());
         let interval = asked.order.interval.next(chance);
         let (came, record, wait) = match made {
-            Ok(None) => (Came::Unchanged, asked.record.clone(), Some(interval)),
-            Ok(Some(record)) => (Came::Built, Some(record), Some(interval)),
+            Ok(made) => (Came::Done, made.or_else(|| asked.record.clone()), Some(interval)),
             Err(Failed { failure, told }) => {
                 let failures = asked.failures.saturating_add(1);
                 let next = failure.next(failures, &self.settings.backoff, chance);
@@ -139,18 +137,15 @@ impl ExternalSources {
         };
         file.flush().await.map_err(|error| Failed::spool(&error))?;
         drop(file);
-        if let Some(pinned) = order.checksum {
-            let found: Option<Digest> = fetched.digest().parse().ok();
-            if found != Some(pinned) {
-                return Err(Failed::of(Failure::Payload(
-                    Reason::VerificationFailed
-                        .refuse(format!(
-                            "the data has the digest {}, and spec.checksum is {pinned}",
-                            fetched.digest()
-                        ))
-                        .hint("correct spec.checksum, or what the source serves"),
-                )));
-            }
+        if let Some(pinned) = order.checksum.filter(|pinned| *pinned != fetched.digest) {
+            return Err(Failed::of(Failure::Payload(
+                Reason::VerificationFailed
+                    .refuse(format!(
+                        "the data has the digest {}, and spec.checksum is {pinned}",
+                        fetched.digest
+                    ))
+                    .hint("correct spec.checksum, or what the source serves"),
+            )));
         }
         let (ordered, limits) = (order.clone(), self.settings.unpack);
         let (folder, content_type) = (spool.path().to_owned(), fetched.content_type.clone());

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use trellis_api::external_source::{ExternalSource, FORCE_AT, REQUESTED_AT};
 use trellis_bindings::flux::ExternalArtifact;
+use trellis_core::Digest;
 use trellis_runtime::{Result, World};
 use trellis_sources::{
-    digest::Digest,
     pipeline::{Pipeline, Stored, Validators},
     retention,
     revision::ArtifactPath,
@@ -89,12 +89,9 @@ impl ExternalSources {
     }
 
     pub(super) async fn files(&self, namespace: &str, name: &str) -> Result<Vec<retention::Stored>> {
-        let folder: Prefix = ArtifactPath::folder(namespace, name)
-            .parse()
-            .map_err(|error: trellis_store::InvalidKey| unusable(&error.to_string()))?;
         let entries: Vec<_> = self
             .storage
-            .list(&folder)
+            .list(&folder(namespace, name)?)
             .try_collect()
             .await
             .map_err(|error| stored(&error))?;
@@ -104,6 +101,13 @@ impl ExternalSources {
         });
         Ok(files.collect())
     }
+}
+
+/// The folder of all that a source stores.
+pub(super) fn folder(namespace: &str, name: &str) -> Result<Prefix> {
+    ArtifactPath::folder(namespace, name)
+        .parse()
+        .map_err(|error: trellis_store::InvalidKey| unusable(&error.to_string()))
 }
 
 /// The key of a stored file.

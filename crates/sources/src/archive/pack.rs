@@ -7,7 +7,7 @@ use tar::{Builder, EntryType, Header};
 use thiserror::Error;
 
 use crate::{
-    digest::{Measure, Measured},
+    measure::{Measure, Measured},
     path::EntryPath,
 };
 

@@ -7,11 +7,13 @@ use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 use rstest::rstest;
 
+use trellis_core::Digest;
+
 use ::tar::{Builder, EntryType, Header};
 use ::zip::{ZipWriter, write::SimpleFileOptions};
 
 use super::*;
-use crate::{digest::Digest, path::EntryPath};
+use crate::path::EntryPath;
 use zipped::zip_of;
 
 mod zipped;
@@ -41,7 +43,7 @@ fn path(text: &str) -> EntryPath {
     EntryPath::parse(text).unwrap()
 }
 
-fn packed(files: &BTreeMap<EntryPath, (Mode, Vec<u8>)>) -> (Vec<u8>, crate::digest::Measure) {
+fn packed(files: &BTreeMap<EntryPath, (Mode, Vec<u8>)>) -> (Vec<u8>, crate::measure::Measure) {
     let mut packer = Packer::new(Vec::new());
     for (path, (mode, bytes)) in files {
         packer.file(path, *mode, bytes.len() as u64, bytes.as_slice()).unwrap();

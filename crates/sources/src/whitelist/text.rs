@@ -7,8 +7,9 @@ use std::{
 
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
+use trellis_core::Digest;
 
-use super::{BadWhitelist, LIMIT, Rule, Whitelist, sha256};
+use super::{BadWhitelist, LIMIT, Rule, Whitelist};
 
 /// Most commands.
 const COMMANDS: usize = 256;
@@ -81,7 +82,7 @@ pub(super) fn parse(text: &str) -> Result<Whitelist, BadWhitelist> {
     Ok(Whitelist {
         commands,
         namespaces,
-        version: sha256(&bytes),
+        version: Digest::of(&bytes).hex(),
     })
 }
 

@@ -17,9 +17,10 @@ use std::{
 use tempfile::NamedTempFile;
 
 use super::{TEMPORARY, open_file};
+use trellis_core::digest::{Digest, Hasher};
+
 use crate::{
     content::{Feed, PIECE},
-    digest::{Digest, Hasher},
     error::{Error, Result},
     key::Key,
     storage::Put,

@@ -15,9 +15,10 @@ use object_store::{
 use tokio::{io::AsyncReadExt as _, task::JoinSet};
 
 use super::{DIGEST, answer::mapped, path};
+use trellis_core::digest::{Digest, Hasher};
+
 use crate::{
     content::Reader,
-    digest::{Digest, Hasher},
     error::{Error, Result},
     key::Key,
 };

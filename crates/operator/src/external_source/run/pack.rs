@@ -9,8 +9,8 @@ use std::{
 use trellis_sources::{
     archive::{self, Format, Limits, Links, Mode, PackError, Packer, Sink, UnpackError},
     destination::default_name,
-    digest::Measure,
     failure::Failure,
+    measure::Measure,
     path::EntryPath,
     reason::Reason,
     revision::RevisionId,
