@@ -84,15 +84,22 @@ async fn once_shows_every_example_ready_and_leaves_only_logs() {
     );
     assert!(said.lines().any(|line| line.starts_with("EXAMPLE")), "{said}");
     // Every example is either shown or named as left out.
-    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/resilience")).unwrap();
-    for folder in folders {
-        let name = format!("resilience-{}", folder.unwrap().file_name().to_string_lossy());
-        let shown = said.lines().any(|line| line.starts_with(&format!("{name} ")));
-        let left_out = said
-            .lines()
-            .any(|line| line.starts_with(&format!("not applied: {name} ")));
-        assert!(shown != left_out, "{name}: {said}");
+    for capability in ["resilience", "sources"] {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        for folder in fs::read_dir(examples.join(capability)).unwrap() {
+            let name = format!("{capability}-{}", folder.unwrap().file_name().to_string_lossy());
+            let shown = said.lines().any(|line| line.starts_with(&format!("{name} ")));
+            let left_out = said
+                .lines()
+                .any(|line| line.starts_with(&format!("not applied: {name} ")));
+            assert!(shown != left_out, "{name}: {said}");
+        }
     }
+    let flux = said
+        .lines()
+        .filter(|line| line.ends_with("; needs --with flux"))
+        .count();
+    assert_eq!(flux, 2, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,4 +9,4 @@ mod stored;
 use trellis_testkit::plane::Shared;
 
 /// A plane that serves the kind, and runs nothing for it.
-static PLANE: Shared = Shared::new(|plane| Box::pin(async move { plane.apply(&trellis_api::definitions()).await }));
+static PLANE: Shared = Shared::new(|plane| Box::pin(async move { plane.apply(&trellis_api::crds()).await }));

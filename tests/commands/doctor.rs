@@ -20,6 +20,46 @@ fn state(checks: &Value, what: &str) -> (String, String) {
     (text("state"), text("found"))
 }
 
+/// Sources need Flux, which has to be told to take artifacts of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doctor_of_sources_finds_out_whether_flux_takes_artifacts() {
+    let plane = Plane::start().await.unwrap();
+    trellis_tests::install(plane.clone()).await.unwrap();
+    let admin = plane.control().kubeconfig().to_owned();
+    let doctor = ["doctor", "--for", "external-source", "--json"];
+    let checks = trellis(&admin, &doctor).await.json();
+    assert_eq!(
+        state(&checks, "ExternalArtifact"),
+        ("missing".into(), "not installed".into())
+    );
+    assert_eq!(state(&checks, "kustomize-controller").0, "partial", "{checks}");
+    assert_eq!(state(&checks, "ExternalSource"), ("fine".into(), "v1alpha1".into()));
+
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "flux-system" } });
+    let deployment = |gates: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": { "name": "kustomize-controller", "namespace": "flux-system" },
+            "spec": {
+                "selector": { "matchLabels": { "app": "kustomize" } },
+                "template": { "metadata": { "labels": { "app": "kustomize" } }, "spec": { "containers": [{
+                    "name": "manager", "image": "none.invalid/none", "args": [format!("--feature-gates={gates}")] }] } },
+            },
+        })
+    };
+    for (gates, found) in [
+        ("Other=true", "without the feature gate ExternalArtifact"),
+        (
+            "Other=true,ExternalArtifact=true",
+            "with ExternalArtifact, none available",
+        ),
+    ] {
+        plane.apply(&[namespace.clone(), deployment(gates)]).await.unwrap();
+        let checks = trellis(&admin, &doctor).await.json();
+        assert_eq!(state(&checks, "kustomize-controller"), ("partial".into(), found.into()));
+    }
+}
+
 /// A plane of its own: what it makes belongs to the whole cluster.
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one cluster, as it comes to have everything")]

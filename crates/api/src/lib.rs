@@ -74,15 +74,9 @@ pub trait Managed {
     }
 }
 
-/// The definitions of all our kinds, ordered by name: what is described.
-#[must_use]
-pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![ExternalSource::crd(), ResiliencePolicy::crd()]
-}
-
-/// The definitions of the kinds that a controller of this release looks after, ordered by name: what the chart ships, what is
-/// installed, and what a cluster is expected to have.
+/// The definitions of all our kinds, ordered by name: what the chart ships, what is installed, and what a cluster is expected
+/// to have.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![ResiliencePolicy::crd()]
+    vec![ExternalSource::crd(), ResiliencePolicy::crd()]
 }

@@ -1,7 +1,7 @@
 //! `trellis dev`: real Kubernetes on this machine, the controllers on it, the examples applied.
 //!
 //! ```text
-//!  up ─▶ ControlPlane ─▶ CRDs ─▶ RBAC ─▶ operator (a child, under its own ServiceAccount) ─▶ examples ─▶ table
+//!  up ─▶ ControlPlane, Flux ─▶ CRDs ─▶ RBAC ─▶ operator (a child, under its own ServiceAccount) ─▶ examples ─▶ table
 //!  down, status, env ─▶ record of each running `up`
 //! ```
 //!
@@ -9,10 +9,12 @@
 
 mod controllers;
 mod examples;
+mod line;
 mod progress;
 mod record;
 mod table;
 mod up;
+mod upstream;
 
 use std::{path::PathBuf, process::ExitCode};
 

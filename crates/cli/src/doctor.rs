@@ -1,36 +1,39 @@
 //! `trellis doctor`: whether a cluster has what a capability needs, and what mends each lack.
+//!
+//! Every check stands by itself: one that cannot be made is unknown, and the others go on.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    coordination::v1::{Lease, LeaseSpec},
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        coordination::v1::{Lease, LeaseSpec},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::Client;
 use serde::Serialize;
 use trellis_core::Refusal;
-use trellis_resilience::{Mesh, Ports, annotations::Place, mesh::VALUES};
 
 use crate::{
     live::{self, Served},
     out,
 };
 
+mod resilience;
 mod room;
+mod sources;
 
 /// How far the clocks of this machine and of the cluster may differ, in seconds.
 const CLOCKS: i64 = 30;
 
+/// What installs our kinds.
+const CRDS: &str = "trellis crds apply";
+
 /// Oldest Kubernetes that the requirements name.
 const KUBERNETES: (u32, u32) = (1, 30);
-
-/// Groups whose kinds are asked for.
-const GROUPS: [&str; 3] = ["gateway.networking.k8s.io", "cert-manager.io", "resilience.trellis.dev"];
 
 /// Arguments of `trellis doctor`.
 #[derive(clap::Args)]
@@ -54,6 +57,8 @@ pub(crate) struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Capability {
+    /// External sources for Flux
+    ExternalSource,
     /// Resilience policies for Linkerd
     Resilience,
 }
@@ -88,7 +93,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let checks = crate::wait_for(async {
         let client = live::client().await?;
         match args.capability {
-            Capability::Resilience => resilience(&client, args).await,
+            Capability::ExternalSource => sources::checks(&client, args).await,
+            Capability::Resilience => resilience::checks(&client, args).await,
         }
     })?;
     if args.json {
@@ -111,95 +117,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Every check by itself: one that cannot be made is unknown, and the others go on.
-async fn resilience(client: &Client, args: &Args) -> anyhow::Result<Vec<Check>> {
-    let mut checks = vec![
-        check(
-            "Kubernetes 1.30 or newer",
-            kubernetes(client).await?,
-            "upgrade the cluster",
-        ),
-        check(
-            "4 CPUs and 8 GiB on the nodes",
-            room::room(client).await,
-            "add nodes: Linkerd, its viz extension and cert-manager run beside your own load",
-        ),
-    ];
-    let config = live::config(client).await;
-    let opaque = opaque(config.as_ref());
-    let mesh = live::mesh(config, args.linkerd_version.as_deref());
-    let mend =
-        "install Linkerd (linkerd install --crds, linkerd install), or give --linkerd-version here and to the operator";
-    checks.push(match &mesh {
-        Ok(mesh) => check(
-            "Linkerd 2.16 or newer",
-            Ok((State::Fine, mesh.version.to_string())),
-            mend,
-        ),
-        Err(error) => {
-            let state = if is_forbidden(error) {
-                State::Unknown
-            } else {
-                State::Missing
-            };
-            check("Linkerd 2.16 or newer", Ok((state, told(error))), mend)
-        }
-    });
-    checks.push(check(
-        "Linkerd's default opaque ports",
-        opaque,
-        "proxy.opaquePorts of Linkerd's values is a list such as 25,587,4000-4100; without it Linkerd takes its own",
-    ));
-    checks.push(check(
-        "Linkerd's policy controller, for policies with routes",
-        deployed(client, "linkerd", "linkerd-destination").await,
-        "linkerd check says what is wrong with Deployment linkerd/linkerd-destination",
-    ));
-    checks.push(check(
-        "Linkerd's viz, to see what its proxies do",
-        deployed(client, "linkerd-viz", "metrics-api").await,
-        "linkerd viz install, or read the proxies' metrics otherwise",
-    ));
-    let served = live::served(client, &GROUPS).await;
-    for (what, place) in [
-        (
-            "HTTPRoute, for policies with routes or for other namespaces",
-            Place::HttpRoute,
-        ),
-        ("GRPCRoute, for policies with gRPC routes", Place::GrpcRoute),
-    ] {
-        checks.push(check(
-            what,
-            routes(place, served.as_ref(), mesh.as_ref().ok()),
-            "install the standard channel of the Gateway API in a version that this Linkerd reads and that serves v1: \
-             1.1.1, for Linkerd 2.18 or newer also later ones",
-        ));
-    }
-    checks.push(check(
-        "cert-manager, to renew Linkerd's certificates",
-        cert_manager(client, served.as_ref()).await,
-        "install cert-manager, or renew the trust anchor and the issuer by hand; docs/resilience/mtls.md",
-    ));
-    for crd in trellis_api::crds() {
-        let found = versions(served.as_ref(), &crd.spec.group, &crd.spec.names.plural).map(|versions| {
-            let state = if versions.is_empty() {
-                State::Missing
-            } else {
-                State::Fine
-            };
-            (state, listed(&versions))
-        });
-        checks.push(check("ResiliencePolicy", found, "trellis crds apply"));
-    }
-    checks.push(check(
-        "an operator that leads",
-        operator(client, &args.lease_namespace, &args.lease_name).await,
-        "install the chart, or run trellis operator; if it is there, look at its logs, or name its Lease with \
-         --lease-namespace and --lease-name",
-    ));
-    Ok(checks)
-}
-
 /// An API server that does not answer is an error: nothing else can be asked then.
 async fn kubernetes(client: &Client) -> anyhow::Result<Found> {
     let version = match client.apiserver_version().await {
@@ -217,30 +134,15 @@ async fn kubernetes(client: &Client) -> anyhow::Result<Found> {
     Ok(Ok((state, version.git_version)))
 }
 
-/// What `linkerd-config` says of ports on which no Service has requests unless it says so itself.
-fn opaque(config: Result<&Option<BTreeMap<String, String>>, &anyhow::Error>) -> Found {
-    let data = match config {
-        Ok(Some(data)) => data,
-        Ok(None) => {
-            return Ok((
-                State::Unknown,
-                "there is no ConfigMap linkerd/linkerd-config".to_owned(),
-            ));
-        }
-        Err(error) => return Ok((State::Unknown, told(error))),
+/// The kind of a definition of ours, as it is served.
+fn kind(crd: &CustomResourceDefinition, served: Result<&Served, &anyhow::Error>) -> Found {
+    let versions = versions(served, &crd.spec.group, &crd.spec.names.plural)?;
+    let state = if versions.is_empty() {
+        State::Missing
+    } else {
+        State::Fine
     };
-    let values = data.get(VALUES).map_or("", String::as_str);
-    let values: serde_json::Value = serde_saphyr::from_str(values).context("linkerd-config is unreadable")?;
-    Ok(
-        match values.pointer("/proxy/opaquePorts").and_then(serde_json::Value::as_str) {
-            None => (State::Fine, "those of Linkerd".to_owned()),
-            Some(list) if list.parse::<Ports>().is_ok() => (State::Fine, format!("{list:?}")),
-            Some(list) => (
-                State::Partial,
-                format!("{list:?} is no list of ports, so there are none"),
-            ),
-        },
-    )
+    Ok((state, listed(&versions)))
 }
 
 async fn deployed(client: &Client, namespace: &str, name: &str) -> Found {
@@ -255,35 +157,13 @@ async fn deployed(client: &Client, namespace: &str, name: &str) -> Found {
     Ok((state, format!("{available} available")))
 }
 
-/// They are written as v1, and Linkerd has to read them.
-fn routes(place: Place, served: Result<&Served, &anyhow::Error>, mesh: Option<&Mesh>) -> Found {
-    let plural = if place == Place::GrpcRoute {
-        "grpcroutes"
-    } else {
-        "httproutes"
-    };
-    let versions = versions(served, "gateway.networking.k8s.io", plural)?;
-    let read = mesh.is_none_or(|mesh| served.is_ok_and(|served| live::gateway(served).seen(place, mesh)));
-    let found = listed(&versions);
-    Ok(match (versions.contains("v1"), read) {
-        (true, true) => (State::Fine, found),
-        (true, false) => (State::Partial, format!("{found}; this Linkerd reads none of them")),
-        (false, _) => (State::Partial, found),
-    })
-}
-
-async fn cert_manager(client: &Client, served: Result<&Served, &anyhow::Error>) -> Found {
-    let versions = versions(served, "cert-manager.io", "certificates")?;
-    if versions.is_empty() {
-        return Ok((State::Partial, String::new()));
-    }
-    let (state, found) = deployed(client, "cert-manager", "cert-manager").await?;
-    let found = if found.is_empty() {
-        "no Deployment cert-manager/cert-manager".to_owned()
-    } else {
-        found
-    };
-    Ok((state, format!("{}, {found}", listed(&versions))))
+async fn leader(client: &Client, args: &Args) -> Check {
+    check(
+        "an operator that leads",
+        operator(client, &args.lease_namespace, &args.lease_name).await,
+        "install the chart, or run trellis operator; if it is there, look at its logs, or name its Lease with \
+         --lease-namespace and --lease-name",
+    )
 }
 
 async fn operator(client: &Client, namespace: &str, name: &str) -> Found {
@@ -372,15 +252,5 @@ mod tests {
         };
         assert!(lasts(&renewed(2), now) && lasts(&renewed(39), now));
         assert!(!lasts(&renewed(41), now) && !lasts(&LeaseSpec::default(), now));
-    }
-
-    #[test]
-    fn opaque_ports_are_those_of_the_configuration() {
-        let config = |values: &str| Some(BTreeMap::from([(VALUES.to_owned(), values.to_owned())]));
-        let state = |config: &Option<_>| opaque(Ok(config)).unwrap().0;
-        assert_eq!(state(&config("proxy: {opaquePorts: '25,4000-4001'}")), State::Fine);
-        assert_eq!(state(&config("proxy: {}")), State::Fine);
-        assert_eq!(state(&config("proxy: {opaquePorts: mysql}")), State::Partial);
-        assert_eq!(state(&None), State::Unknown);
     }
 }

@@ -34,7 +34,7 @@ enum Command {
     /// A real local Kubernetes with every controller and the examples
     Dev(dev::Args),
     /// Run the controllers against the cluster of the current kubeconfig
-    Operator(operator::Args),
+    Operator(Box<operator::Args>),
     /// Print, install or upgrade the custom resource definitions
     Crds(crds::Args),
     /// What calls to a Service get, and who said so
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
-        Command::Operator(args) => operator::run(args),
+        Command::Operator(args) => operator::run(*args),
         Command::Crds(args) => crds::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Lint(args) => lint::run(&args),
@@ -81,4 +81,16 @@ fn wait_for<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
         .enable_all()
         .build()?
         .block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_two_arguments_of_a_command_get_in_each_others_way() {
+        Cli::command().debug_assert();
+    }
 }

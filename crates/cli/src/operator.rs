@@ -1,5 +1,7 @@
 //! `trellis operator`: the controllers, against the cluster of the current kubeconfig or ServiceAccount.
 
+mod sources;
+
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
@@ -48,6 +50,8 @@ pub(crate) struct Args {
     /// Where spans are sent, such as <http://collector:4317> (OTLP over gRPC; the feature otlp); default: nowhere
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<String>,
+    #[command(flatten)]
+    sources: sources::Sources,
 }
 
 /// Form of the log lines.
@@ -71,7 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         let config = kube::Config::infer()
             .await
             .context("no cluster: set KUBECONFIG, or run in a pod")?;
-        trellis_operator::run(config, options, stop).await?;
+        Box::pin(trellis_operator::run(config, options, stop)).await?;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -90,6 +94,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
         bail!("--namespaces has an empty name: {empty:?}");
     }
     let version = args.linkerd_version.as_deref().map(Mesh::from_flag).transpose()?;
+    let sources = args.sources.options(&args.lease_namespace, &args.cluster_domain)?;
     Ok(Options {
         controllers,
         namespaces,
@@ -104,6 +109,7 @@ fn options(args: Args) -> anyhow::Result<Options> {
             version,
             cluster_domain: args.cluster_domain,
         },
+        sources,
     })
 }
 

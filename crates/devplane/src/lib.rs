@@ -35,5 +35,6 @@ pub use peer::{Binary, ModuleFile, Peer};
 pub use peers::kubernetes::{Kubernetes, UnknownKubernetes};
 pub use pki::PkiError;
 pub use plane::{ControlPlane, Options, PlaneError};
+pub use port::free_port;
 pub use process::{Process, ProcessError, Signal};
 pub use progress::Progress;

@@ -42,6 +42,14 @@ pub(crate) fn free(preferred: Option<u16>) -> io::Result<u16> {
         })
 }
 
+/// A free loopback port for a process beside a plane; the caller starts again when something else took it first.
+///
+/// # Errors
+/// When none is free.
+pub fn free_port() -> io::Result<u16> {
+    free(None)
+}
+
 fn bindable(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

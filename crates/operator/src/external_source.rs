@@ -11,6 +11,7 @@
 //! Invariants: a file can be downloaded before an `ExternalArtifact` names it, and goes after none does; what was published
 //! last is served through every failure; while nothing changes, nothing is written.
 
+mod artifacts;
 mod order;
 mod policy;
 mod publish;
@@ -49,6 +50,7 @@ use self::{
     round::{Came, Record, Round, Rounds},
 };
 
+pub use artifacts::{Artifacts, Backend, Options};
 pub use policy::Policy;
 pub use settings::Settings;
 

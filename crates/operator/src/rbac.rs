@@ -92,14 +92,23 @@ pub fn manifests(controllers: &[Controller], name: &str, namespace: &str, served
 
 #[cfg(test)]
 mod tests {
+    use trellis_runtime::permission::READ;
+
     use super::*;
 
     #[test]
-    fn no_rule_reads_secrets_or_has_a_wildcard() {
-        let rules = rules(Controller::ALL);
-        for rule in [rules.cluster, rules.served, rules.own].concat() {
+    fn only_sources_read_secrets_and_no_rule_has_a_wildcard() {
+        let of = |controllers: &[Controller]| {
+            let rules = rules(controllers);
+            [rules.cluster, rules.served, rules.own].concat()
+        };
+        let secrets = |rule: &PolicyRule| rule.resources.iter().flatten().any(|resource| resource == "secrets");
+        assert!(!of(&[Controller::Resilience]).iter().any(secrets));
+        let read: Vec<_> = of(&[Controller::ExternalSource]).into_iter().filter(secrets).collect();
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].verbs, READ);
+        for rule in of(Controller::ALL) {
             let resources = rule.resources.unwrap();
-            assert!(!resources.iter().any(|resource| resource == "secrets"), "{resources:?}");
             for text in resources.iter().chain(&rule.verbs).chain(&rule.api_groups.unwrap()) {
                 assert!(!text.contains('*'), "{text}");
             }

@@ -3,15 +3,22 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use futures::future::BoxFuture;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use trellis_runtime::{Permission, Reconcile as _, controller};
 
-use crate::{resilience::Resilience, run::Options};
+use crate::{
+    external_source::{Artifacts, ExternalSources},
+    resilience::{Linkerd, Resilience},
+    run::{Error, Options},
+};
 
 /// One controller of this binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Controller {
+    /// `ExternalSource` as Flux artifacts.
+    ExternalSource,
     /// `ResiliencePolicy` as Linkerd annotations.
     Resilience,
 }
@@ -25,12 +32,13 @@ pub struct UnknownController {
 
 impl Controller {
     /// Every controller, in the order in which they are listed.
-    pub const ALL: &'static [Self] = &[Self::Resilience];
+    pub const ALL: &'static [Self] = &[Self::ExternalSource, Self::Resilience];
 
     /// The name, as in `--controllers`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::ExternalSource => ExternalSources::NAME,
             Self::Resilience => Resilience::NAME,
         }
     }
@@ -39,19 +47,44 @@ impl Controller {
     #[must_use]
     pub fn needs(self) -> &'static [Permission] {
         match self {
+            Self::ExternalSource => ExternalSources::NEEDS,
             Self::Resilience => Resilience::NEEDS,
         }
     }
 
-    /// Runs the controller until `stop`.
-    pub(crate) fn run(
-        self,
-        options: &Options,
-        context: controller::Context,
-        stop: CancellationToken,
-    ) -> BoxFuture<'static, ()> {
+    /// What the controller has for all terms of this process.
+    pub(crate) async fn prepare(self, options: &Options) -> Result<Prepared, Error> {
+        Ok(match self {
+            Self::ExternalSource => {
+                let place = options.sources.backend.to_string();
+                let opened = Artifacts::open(options.sources.clone()).await;
+                Prepared::ExternalSource(opened.map_err(|source| Error::Storage { place, source })?)
+            }
+            Self::Resilience => Prepared::Resilience(options.linkerd.clone()),
+        })
+    }
+}
+
+/// A controller with what it has for all terms of this process.
+pub(crate) enum Prepared {
+    ExternalSource(Artifacts),
+    Resilience(Linkerd),
+}
+
+impl Prepared {
+    /// Runs the controller for one term, until `stop`.
+    pub(crate) fn run(&self, context: controller::Context, stop: CancellationToken) -> BoxFuture<'static, ()> {
         match self {
-            Self::Resilience => Box::pin(controller::run(Resilience::new(&options.linkerd), context, stop)),
+            Self::ExternalSource(artifacts) => Box::pin(controller::run(artifacts.term(), context, stop)),
+            Self::Resilience(linkerd) => Box::pin(controller::run(Resilience::new(linkerd), context, stop)),
+        }
+    }
+
+    /// Serves what the controller serves, beside its terms, until `stop`.
+    pub(crate) async fn serve(&self, leading: watch::Receiver<bool>, stop: CancellationToken) -> Result<(), Error> {
+        match self {
+            Self::ExternalSource(artifacts) => Ok(artifacts.serve(leading, stop).await?),
+            Self::Resilience(_) => Ok(()),
         }
     }
 }
@@ -98,7 +131,7 @@ mod tests {
         let error = "resilence".parse::<Controller>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there is no controller \"resilence\"; there are: resilience"
+            "there is no controller \"resilence\"; there are: external-source, resilience"
         );
     }
 }

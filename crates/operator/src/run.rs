@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::{StreamExt as _, future::try_join_all, stream::FuturesUnordered};
 use kube::{Client, Config};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use trellis_runtime::{
@@ -15,7 +16,7 @@ use trellis_runtime::{
     metrics::Metrics,
 };
 
-use crate::{Controller, resilience};
+use crate::{Controller, external_source, registry::Prepared, resilience};
 
 /// How the operator runs.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// What is known about Linkerd.
     pub linkerd: resilience::Linkerd,
+    /// How external sources are served.
+    pub sources: external_source::Options,
 }
 
 /// The operator could not start.
@@ -42,6 +45,20 @@ pub enum Error {
     /// The health endpoint could not be opened.
     #[error(transparent)]
     Health(#[from] health::Error),
+    /// The storage of artifacts cannot be used.
+    #[error(
+        "artifacts cannot be kept in {place}; name another place with --storage-path or --storage-backend, or run without \
+         external-source (--controllers)"
+    )]
+    Storage {
+        /// The folder or bucket.
+        place: String,
+        /// What happened.
+        source: trellis_store::Error,
+    },
+    /// Artifacts cannot be served.
+    #[error(transparent)]
+    Files(#[from] trellis_store::ServerError),
 }
 
 /// How often the API server is tried at start.
@@ -52,6 +69,11 @@ const KNOCK: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`Error`] when the operator cannot start. An API server that does not answer is waited for.
 pub async fn run(config: Config, options: Options, stop: CancellationToken) -> Result<(), Error> {
+    let prepared = options
+        .controllers
+        .iter()
+        .map(|controller| controller.prepare(&options));
+    let prepared = try_join_all(prepared).await?;
     let metrics = Metrics::default();
     let readiness = Readiness::awaiting(1);
     let address = health::serve(options.listen, metrics.clone(), readiness.clone(), stop.clone()).await?;
@@ -66,11 +88,16 @@ pub async fn run(config: Config, options: Options, stop: CancellationToken) -> R
         return Ok(());
     }
     readiness.synced();
-    elector
-        .lead(&stop, |fence, halt| {
-            serve(&config, &options, Term::new(&metrics, &readiness), fence, halt)
-        })
-        .await;
+    let leads = watch::Sender::new(false);
+    let serving = try_join_all(prepared.iter().map(|one| one.serve(leads.subscribe(), stop.clone())));
+    let leading = elector.lead(&stop, |fence, halt| {
+        let term = Term::new(&metrics, &readiness, &leads);
+        serve(&config, &options, &prepared, term, fence, halt)
+    });
+    tokio::try_join!(serving, async {
+        leading.await;
+        Ok(())
+    })?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -79,14 +106,17 @@ pub async fn run(config: Config, options: Options, stop: CancellationToken) -> R
 struct Term {
     metrics: Metrics,
     readiness: Readiness,
+    leads: watch::Sender<bool>,
 }
 
 impl Term {
-    fn new(metrics: &Metrics, readiness: &Readiness) -> Self {
+    fn new(metrics: &Metrics, readiness: &Readiness, leads: &watch::Sender<bool>) -> Self {
         metrics.leads(true);
+        leads.send_replace(true);
         Self {
             metrics: metrics.clone(),
             readiness: readiness.clone(),
+            leads: leads.clone(),
         }
     }
 }
@@ -94,12 +124,20 @@ impl Term {
 impl Drop for Term {
     fn drop(&mut self) {
         self.metrics.leads(false);
+        self.leads.send_replace(false);
         // A standby is ready.
         self.readiness.await_again(0);
     }
 }
 
-async fn serve(config: &Config, options: &Options, term: Term, fence: Fence, halt: CancellationToken) {
+async fn serve(
+    config: &Config,
+    options: &Options,
+    prepared: &[Prepared],
+    term: Term,
+    fence: Fence,
+    halt: CancellationToken,
+) {
     let client = match client::connect(config, &options.lease.identity, Some(fence)) {
         Ok(client) => client,
         Err(error) => {
@@ -107,7 +145,7 @@ async fn serve(config: &Config, options: &Options, term: Term, fence: Fence, hal
             return;
         }
     };
-    term.readiness.await_again(options.controllers.len());
+    term.readiness.await_again(prepared.len());
     let context = Context {
         client,
         namespaces: options.namespaces.clone(),
@@ -116,9 +154,9 @@ async fn serve(config: &Config, options: &Options, term: Term, fence: Fence, hal
         readiness: term.readiness.clone(),
     };
     // Tasks of their own: what one controller computes delays neither the others nor the renewal of the Lease.
-    let controllers = options.controllers.iter();
-    let running = controllers
-        .map(|controller| AbortOnDropHandle::new(tokio::spawn(controller.run(options, context.clone(), halt.clone()))));
+    let running = prepared
+        .iter()
+        .map(|controller| AbortOnDropHandle::new(tokio::spawn(controller.run(context.clone(), halt.clone()))));
     let mut running: FuturesUnordered<_> = running.collect();
     while let Some(ended) = running.next().await {
         if let Err(error) = ended {

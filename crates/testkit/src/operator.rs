@@ -64,7 +64,7 @@ pub struct Launch {
 
 impl Launch {
     /// `trellis operator` under this kubeconfig, as the replica `identity`: Lease holder and user agent carry it, so
-    /// give each replica of a plane its own. It listens on a free loopback port and logs JSON.
+    /// give each replica of a plane its own. It listens on free loopback ports, logs JSON, and keeps artifacts in memory.
     #[must_use]
     pub fn new(kubeconfig: &Path, identity: &str) -> Self {
         let launch = Self {
@@ -78,6 +78,8 @@ impl Launch {
             .flag("identity", identity)
             .flag("listen", "127.0.0.1:0")
             .flag("log", "json")
+            .flag("storage-backend", "memory")
+            .flag("storage-addr", "127.0.0.1:0")
     }
 
     /// `--name value`; a flag given before is replaced.

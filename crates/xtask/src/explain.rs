@@ -36,8 +36,7 @@ async fn ask() -> Result<()> {
 }
 
 async fn kinds(kubectl: &Kubectl<'_>) -> Result<()> {
-    // Also of kinds that the chart does not ship yet.
-    let all = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": trellis_api::definitions() });
+    let all = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": trellis_api::crds() });
     let file = std::env::temp_dir().join(format!("trellis-definitions-{}.json", std::process::id()));
     std::fs::write(&file, all.to_string()).with_context(|| format!("cannot write {}", file.display()))?;
     let path = file.display().to_string();
@@ -56,7 +55,7 @@ async fn kinds(kubectl: &Kubectl<'_>) -> Result<()> {
     std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
     applied?;
     let mut empty = Vec::new();
-    for crd in trellis_api::definitions() {
+    for crd in trellis_api::crds() {
         let resource = format!("{}.{}", crd.spec.names.plural, crd.spec.group);
         let plural = &crd.spec.names.plural;
         let fields = paths(&kubectl.served(&["explain", plural, "--recursive"]).await?);

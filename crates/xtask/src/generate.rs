@@ -74,12 +74,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
 fn files(workspace: &Workspace) -> Result<Files> {
     let crds = schema::crds()?;
     let mut files = Files::new();
-    // A kind without a controller in the program would be one that nothing answers.
-    let shipped: Vec<String> = trellis_api::crds()
-        .iter()
-        .filter_map(|crd| crd.metadata.name.clone())
-        .collect();
-    for crd in crds.iter().filter(|crd| shipped.iter().any(|name| name == crd.name())) {
+    for crd in &crds {
         files.insert(
             PathBuf::from(format!("{CRDS}/{}.yaml", crd.name())),
             yaml(crd.manifest())?,

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use trellis_devplane::{ControlPlane, Process};
 use trellis_operator::{Controller, rbac};
 
+use super::upstream;
+
 /// Where the operator lives on a plane, and as whom.
 const NAMESPACE: &str = "trellis-system";
 const ACCOUNT: &str = "trellis";
@@ -38,6 +40,9 @@ pub(crate) async fn start(plane: &ControlPlane, linkerd_version: &str) -> anyhow
     write_token(plane, &token).await?;
     let kubeconfig = folder.join("operator.kubeconfig");
     write_kubeconfig(plane, &token, &kubeconfig).await?;
+    let artifacts = folder.join("artifacts");
+    fs::create_dir_all(&artifacts).with_context(|| format!("cannot create {}", artifacts.display()))?;
+    let files = format!("{}:{}", Ipv4Addr::LOCALHOST, trellis_devplane::free_port()?);
     let mut command = Command::new(super::this_program()?);
     command
         .args(["operator", "--linkerd-version", linkerd_version, "--identity", "dev"])
@@ -47,6 +52,9 @@ pub(crate) async fn start(plane: &ControlPlane, linkerd_version: &str) -> anyhow
             "--listen",
             &format!("{}:0", Ipv4Addr::LOCALHOST),
         ])
+        .args(["--storage-addr", &files, "--storage-adv-addr", &files])
+        .args(["--egress-trust-host", upstream::HOST, "--storage-path"])
+        .arg(&artifacts)
         .env("KUBECONFIG", &kubeconfig);
     Ok(Process::spawn(
         "operator",

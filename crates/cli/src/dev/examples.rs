@@ -1,6 +1,6 @@
 //! The examples: folders with an `example.yaml`, each applied in a namespace of its own and waited for.
 //!
-//! Invariant: an example is Ready when every object of ours in it says so for its current generation.
+//! Invariant: an example is Ready when every object of ours, and of Flux, in it says so for its current generation.
 
 use std::{
     fs,
@@ -15,17 +15,24 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt as _, watcher::watch_object},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use trellis_api::REQUESTED_AT;
+use super::{
+    controllers,
+    line::{Line, line},
+    upstream::{PLACEHOLDER, Upstream},
+};
 
-use super::controllers;
-
-/// Groups whose objects have a `Ready` of ours.
-const OURS: [&str; 3] = ["trellis.dev", "flux.oddkin.co", "catalyst.dev"];
-/// Manifests are written by people: more than this is a mistake.
-const FILE_LIMIT: u64 = 4 << 20;
+/// Groups whose objects say `Ready`, of ours and of Flux, with the annotation that asks for a look at them.
+const AWAITED: [(&str, &str); 4] = [
+    ("trellis.dev", trellis_api::REQUESTED_AT),
+    ("catalyst.dev", trellis_api::REQUESTED_AT),
+    ("flux.oddkin.co", trellis_api::external_source::REQUESTED_AT),
+    ("toolkit.fluxcd.io", trellis_api::external_source::REQUESTED_AT),
+];
+/// Manifests and files of upstream are written by people: more than this is a mistake.
+pub(super) const FILE_LIMIT: u64 = 4 << 20;
 
 /// One example as found on disk.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub(crate) struct Example {
     pub(crate) name: String,
     pub(crate) description: String,
     pub(crate) needs: Vec<Need>,
+    /// Folder with what it fetches.
+    pub(super) upstream: Option<PathBuf>,
     manifests: Vec<Value>,
 }
 
@@ -46,11 +55,14 @@ struct About {
 }
 
 /// What an example needs beyond what `dev up` starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Need {
+    /// Flux's kustomize- and helm-controller
+    Flux,
     /// Linkerd, which says of routes, rate limits and egress networks whether it takes them; and the kinds of the Gateway
     /// API.
+    #[value(skip)]
     Linkerd,
 }
 
@@ -58,31 +70,9 @@ impl Need {
     /// For people.
     pub(crate) fn said(self) -> &'static str {
         match self {
-            Self::Linkerd => "a cluster with Linkerd and the kinds of the Gateway API",
+            Self::Flux => "--with flux",
+            Self::Linkerd => "a cluster with Linkerd and the kinds of the Gateway API, which is not to be had here",
         }
-    }
-}
-
-/// What became of one object of an example.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Line {
-    pub(crate) example: String,
-    pub(crate) object: String,
-    pub(crate) ready: String,
-    pub(crate) reason: String,
-    pub(crate) message: String,
-    /// Whether nothing will change until somebody changes something.
-    pub(crate) stalled: bool,
-}
-
-impl Line {
-    pub(crate) fn is_ready(&self) -> bool {
-        self.ready == "True"
-    }
-
-    /// Whether there is nothing to wait for.
-    fn is_known(&self) -> bool {
-        self.is_ready() || self.stalled
     }
 }
 
@@ -140,6 +130,7 @@ fn load(folder: &Path, names: &[String]) -> anyhow::Result<Example> {
         name,
         description: about.description,
         needs: about.needs,
+        upstream: Some(folder.join("upstream")).filter(|folder| folder.is_dir()),
         manifests,
     })
 }
@@ -161,14 +152,21 @@ fn sorted(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Applies an example, and asks for every object of ours in it to be looked at again: what its status says from
+/// Applies an example, and asks for every object in it that says `Ready` to be looked at again: what its status says from
 /// before does not count. Returns these objects.
-pub(crate) async fn apply(client: &Client, example: &Example, asked: &str) -> anyhow::Result<Vec<DynamicObject>> {
+pub(crate) async fn apply(
+    client: &Client,
+    example: &Example,
+    upstream: &Upstream,
+    asked: &str,
+) -> anyhow::Result<Vec<DynamicObject>> {
     let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": example.name } });
     controllers::apply(client, &namespace).await?;
-    let mut ours = Vec::new();
+    let url = upstream.url(example);
+    let mut awaited = Vec::new();
     for manifest in &example.manifests {
         let mut manifest = manifest.clone();
+        put_url(&mut manifest, &url);
         let version = manifest
             .get("apiVersion")
             .and_then(Value::as_str)
@@ -177,42 +175,51 @@ pub(crate) async fn apply(client: &Client, example: &Example, asked: &str) -> an
         if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.entry("namespace").or_insert_with(|| json!(example.name));
             // Others are left alone: who applies an empty map owns it whole.
-            if ours_by_group(manifest_group(&version))
+            if let Some(annotation) = asks(manifest_group(&version))
                 && let Some(annotations) = metadata
                     .entry("annotations")
                     .or_insert_with(|| json!({}))
                     .as_object_mut()
             {
-                annotations.insert(REQUESTED_AT.to_owned(), json!(asked));
+                annotations.insert(annotation.to_owned(), json!(asked));
             }
         }
         let object = controllers::apply(client, &manifest)
             .await
             .with_context(|| format!("example {}", example.name))?;
-        if is_ours(&object) {
-            ours.push(object);
+        if is_awaited(&object) {
+            awaited.push(object);
         }
     }
-    Ok(ours)
+    Ok(awaited)
 }
 
-fn is_ours(object: &DynamicObject) -> bool {
-    ours_by_group(manifest_group(
-        object
-            .types
-            .as_ref()
-            .map(|types| types.api_version.as_str())
-            .unwrap_or_default(),
-    ))
+/// Puts the address of the example's files where it is named.
+fn put_url(value: &mut Value, url: &str) {
+    match value {
+        Value::String(text) if text.contains(PLACEHOLDER) => *text = text.replace(PLACEHOLDER, url),
+        Value::Array(items) => items.iter_mut().for_each(|item| put_url(item, url)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| put_url(field, url)),
+        _ => {}
+    }
+}
+
+fn is_awaited(object: &DynamicObject) -> bool {
+    let version = object.types.as_ref().map(|types| types.api_version.as_str());
+    asks(manifest_group(version.unwrap_or_default())).is_some()
 }
 
 fn manifest_group(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
-fn ours_by_group(group: &str) -> bool {
-    OURS.iter()
-        .any(|ours| group == *ours || group.ends_with(&format!(".{ours}")))
+/// The annotation by which an object of this group is asked for a look, if it says `Ready`.
+fn asks(group: &str) -> Option<&'static str> {
+    let is = |awaited: &str| group == awaited || group.ends_with(&format!(".{awaited}"));
+    AWAITED
+        .iter()
+        .find(|(awaited, _)| is(awaited))
+        .map(|(_, annotation)| *annotation)
 }
 
 /// Watches objects until it is known of each whether it is Ready. `current` always holds what was last seen, in the
@@ -260,44 +267,6 @@ fn changes(client: &Client, object: &DynamicObject) -> Changes {
         .boxed()
 }
 
-/// What an object says about itself, if it has been looked at since it was `asked`.
-pub(crate) fn line(example: &str, object: &DynamicObject, asked: &str) -> Line {
-    let kind = object
-        .types
-        .as_ref()
-        .map(|types| types.kind.clone())
-        .unwrap_or_default();
-    let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
-    let condition = |type_: &str| {
-        conditions
-            .into_iter()
-            .flatten()
-            .find(|condition| condition["type"] == type_)
-    };
-    let handled = object
-        .data
-        .pointer("/status/lastHandledReconcileAt")
-        .and_then(Value::as_str)
-        == Some(asked);
-    let current =
-        |condition: &&Value| handled && condition["observedGeneration"].as_i64() == object.metadata.generation;
-    let ready = condition("Ready").filter(current);
-    let text = |field: &str, missing: &str| {
-        ready
-            .and_then(|ready| ready[field].as_str())
-            .unwrap_or(missing)
-            .to_owned()
-    };
-    Line {
-        example: example.to_owned(),
-        object: format!("{kind}/{}", object.name_any()),
-        ready: text("status", "Unknown"),
-        reason: text("reason", "NotReported"),
-        message: text("message", "no controller has reported on it yet"),
-        stalled: condition("Stalled").as_ref().is_some_and(current),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,31 +280,19 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_of_an_older_generation_or_an_earlier_look_does_not_count() {
-        let ready = |generation: i64, handled: &str| {
-            json!({ "lastHandledReconcileAt": handled, "conditions": [{ "type": "Ready", "status": "True",
-                "reason": "Applied", "message": "m", "observedGeneration": generation }] })
-        };
-        assert!(line("e", &object(&ready(2, "now")), "now").is_ready());
-        assert!(!line("e", &object(&ready(1, "now")), "now").is_ready());
-        assert!(!line("e", &object(&ready(2, "before")), "now").is_ready());
-        assert_eq!(line("e", &object(&json!({})), "now").reason, "NotReported");
-    }
-
-    #[test]
-    fn ours_are_told_by_their_group() {
-        assert!(is_ours(&object(&json!({}))));
+    fn what_says_ready_is_told_by_its_group() {
+        assert!(is_awaited(&object(&json!({}))));
         let mut service = object(&json!({}));
         service.types = Some(kube::core::TypeMeta {
             api_version: "v1".into(),
             kind: "Service".into(),
         });
-        assert!(!is_ours(&service));
+        assert!(!is_awaited(&service));
         service.types = Some(kube::core::TypeMeta {
             api_version: "eviltrellis.dev/v1".into(),
             kind: "X".into(),
         });
-        assert!(!is_ours(&service));
+        assert!(!is_awaited(&service));
     }
 
     #[test]
@@ -344,9 +301,9 @@ mod tests {
         let examples = find(&root).unwrap();
         assert!(examples.iter().any(|example| example.name == "resilience-first-light"));
         assert!(examples.iter().all(|example| !example.manifests.is_empty()));
-        let (met, unmet): (Vec<_>, Vec<_>) = examples.iter().partition(|example| example.needs.is_empty());
-        assert!(!met.is_empty());
-        assert!(unmet.iter().any(|example| example.needs == [Need::Linkerd]));
+        for needs in [&[][..], &[Need::Linkerd], &[Need::Flux]] {
+            assert!(examples.iter().any(|example| example.needs == needs), "{needs:?}");
+        }
     }
 
     #[test]

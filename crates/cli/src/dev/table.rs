@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 
-use super::{examples::Line, record::Record};
+use super::{line::Line, record::Record};
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();

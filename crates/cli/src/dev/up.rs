@@ -11,15 +11,20 @@ use anyhow::{Context as _, bail};
 use kube::api::DynamicObject;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use trellis_devplane::{ControlPlane, Kubernetes, Process};
+use trellis_devplane::{
+    ControlPlane, Kubernetes, PlaneError, Process,
+    peers::flux::{Controller, Flux},
+};
 use trellis_runtime::shutdown;
 
 use super::{
     controllers,
-    examples::{self, Example, Line},
+    examples::{self, Example, Need},
+    line::{self, Line},
     progress,
     record::{self, Held, Record},
     table,
+    upstream::Upstream,
 };
 use crate::out;
 
@@ -43,6 +48,9 @@ pub(crate) struct Args {
     /// Folder whose state survives a restart; default: everything goes when it stops
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Peers to run beside Kubernetes
+    #[arg(long, value_delimiter = ',', value_name = "PEERS")]
+    with: Vec<Need>,
     /// Minor version of Kubernetes
     #[arg(long, default_value_t, value_name = "VERSION")]
     kubernetes: Kubernetes,
@@ -59,8 +67,11 @@ pub(crate) struct Args {
 
 /// What stands when `up` is up.
 struct Up {
+    /// First field: it ends before what it works on.
+    flux: Option<Flux>,
     plane: ControlPlane,
     operator: Process,
+    upstream: Upstream,
     record: Record,
     held: Held,
 }
@@ -76,15 +87,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let (chosen, left_out) = choose(args)?;
         // What is dropped when a stop comes first ends every process that was started so far.
         let up = tokio::select! {
-            up = start(args) => up?,
+            up = start(args, &chosen) => up?,
             () = stop.cancelled() => return Ok(ExitCode::from(INTERRUPTED)),
         };
         let result = tokio::select! {
             result = serve(args, &up, &chosen, &left_out, &stop) => result,
             error = up.plane.died() => Err(error.into()),
             error = up.operator.died() => Err(error.into()),
+            error = flux_died(up.flux.as_ref()) => Err(error.into()),
         };
         up.operator.stop(GRACE).await;
+        drop(up.flux);
         up.plane.stop().await?;
         result
     })
@@ -140,7 +153,7 @@ fn tell(args: &Args, up: &Up, lines: &[Line], left_out: &[Example]) -> anyhow::R
     for example in left_out {
         let needs: Vec<&str> = example.needs.iter().map(|need| need.said()).collect();
         out::say(format_args!(
-            "not applied: {} ({}); needs {}, which does not run here",
+            "not applied: {} ({}); needs {}",
             example.name,
             example.description,
             needs.join(" and ")
@@ -157,7 +170,7 @@ fn tell(args: &Args, up: &Up, lines: &[Line], left_out: &[Example]) -> anyhow::R
     Ok(all_ready)
 }
 
-async fn start(args: &Args) -> anyhow::Result<Up> {
+async fn start(args: &Args, chosen: &[Example]) -> anyhow::Result<Up> {
     let mut options = ControlPlane::options()
         .kubernetes(args.kubernetes)
         .progress(progress::progress());
@@ -176,24 +189,44 @@ async fn start(args: &Args) -> anyhow::Result<Up> {
         ready: false,
     };
     let held = Held::publish(&record)?;
+    let flux = if args.with.contains(&Need::Flux) {
+        let options = Flux::options(plane.kubeconfig()).progress(progress::progress());
+        let consumers = options.controller(Controller::Kustomize).controller(Controller::Helm);
+        Some(consumers.keep_logs(args.once).start().await?)
+    } else {
+        None
+    };
+    let upstream = Upstream::start(chosen)
+        .await
+        .context("cannot serve the examples' files")?;
     controllers::install(&plane.client()).await?;
     let operator = controllers::start(&plane, &args.linkerd_version).await?;
     Ok(Up {
+        flux,
         plane,
         operator,
+        upstream,
         record,
         held,
     })
 }
 
-/// The examples whose needs are met, and the others. Nothing but the controllers can be had yet.
+/// Waits for the end of a controller of Flux; for ever, when there is none.
+async fn flux_died(flux: Option<&Flux>) -> PlaneError {
+    match flux {
+        Some(flux) => flux.died().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The examples whose needs are met, and the others.
 fn choose(args: &Args) -> anyhow::Result<(Vec<Example>, Vec<Example>)> {
     if args.examples.as_os_str() == "none" {
         return Ok((Vec::new(), Vec::new()));
     }
     Ok(examples::find(&args.examples)?
         .into_iter()
-        .partition(|example| example.needs.is_empty()))
+        .partition(|example| example.needs.iter().all(|need| args.with.contains(need))))
 }
 
 /// Applies the examples and waits for them, no longer than `limit`.
@@ -203,12 +236,12 @@ async fn try_examples(up: &Up, chosen: &[Example], limit: Duration) -> anyhow::R
     let mut objects: Vec<(String, DynamicObject)> = Vec::new();
     for example in chosen {
         out::say(format_args!("applying {}: {}", example.name, example.description));
-        let ours = examples::apply(&client, example, &asked).await?;
+        let ours = examples::apply(&client, example, &up.upstream, &asked).await?;
         objects.extend(ours.into_iter().map(|object| (example.name.clone(), object)));
     }
     let mut lines: Vec<Line> = objects
         .iter()
-        .map(|(example, object)| examples::line(example, object, &asked))
+        .map(|(example, object)| line::line(example, object, &asked))
         .collect();
     let ready = examples::wait(&client, &objects, &asked, &mut lines);
     if tokio::time::timeout(limit, ready).await.is_err() {
@@ -241,6 +274,11 @@ fn detach(args: &Args) -> anyhow::Result<ExitCode> {
         .process_group(0);
     if let Some(data) = &args.data {
         command.arg("--data").arg(data);
+    }
+    for need in &args.with {
+        if let Some(value) = clap::ValueEnum::to_possible_value(need) {
+            command.args(["--with", value.get_name()]);
+        }
     }
     let mut child = command.spawn().context("cannot start the process that stays")?;
     out::say(format_args!("starting; its output goes to {}", log.display()));

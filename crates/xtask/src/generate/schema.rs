@@ -25,7 +25,7 @@ pub(crate) struct Field {
 
 /// Every kind of ours.
 pub(crate) fn crds() -> Result<Vec<Crd>> {
-    trellis_api::definitions().iter().map(Crd::new).collect()
+    trellis_api::crds().iter().map(Crd::new).collect()
 }
 
 impl Crd {

@@ -213,17 +213,20 @@ pub(crate) const GROUPS: &[Group] = &[
     },
     Group {
         name: "flux",
-        about: "real Flux takes artifacts from hand-written ExternalArtifacts, from the controller of ExternalSource, and a \
-                bucket of a real S3 server",
+        about: "`dev up --with flux`: every example of sources is applied by Flux; real Flux takes artifacts from hand-written \
+                ExternalArtifacts, from the controller of ExternalSource, and a bucket of a real S3 server",
         rung: 5,
         peers: &[KUBERNETES, ETCD, FLUX_KUSTOMIZE, FLUX_HELM, FLUX_SOURCE, VERSITYGW],
         debian: &[],
         root: false,
         minutes: Minutes { cold: 12, warm: 12 },
-        steps: &[Step::Tests {
-            package: "trellis-tests",
-            targets: &["flux", "artifacts"],
-        }],
+        steps: &[
+            Step::Trellis(&["dev", "up", "--once", "--with", "flux"]),
+            Step::Tests {
+                package: "trellis-tests",
+                targets: &["flux", "artifacts"],
+            },
+        ],
     },
 ];
 
