@@ -6,7 +6,7 @@
     reason = "helpers of tests fail by panicking, like tests"
 )]
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
