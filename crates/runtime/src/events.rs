@@ -60,16 +60,17 @@ fn ready_event(before: &[Condition], after: &[Condition]) -> Option<Event> {
             EventType::Warning
         },
         reason: now.reason.clone(),
-        note: Some(truncated(&now.message)),
+        note: Some(truncated(&now.message, NOTE_LIMIT)),
         action: "Reconcile".to_owned(),
         secondary: None,
     })
 }
 
-fn truncated(message: &str) -> String {
+/// As much of a message as fits, in bytes.
+pub(crate) fn truncated(message: &str, limit: usize) -> String {
     let mut note = String::new();
     for character in message.chars() {
-        if note.len() + character.len_utf8() > NOTE_LIMIT {
+        if note.len() + character.len_utf8() > limit {
             break;
         }
         note.push(character);

@@ -20,6 +20,7 @@ pub mod health;
 pub mod index;
 pub mod lease;
 pub mod metrics;
+pub mod notify;
 pub mod owned;
 pub mod permission;
 pub mod plan;
