@@ -20,6 +20,7 @@ mod round;
 mod run;
 mod see;
 mod settings;
+mod sweep;
 
 use std::{sync::Arc, time::Duration};
 

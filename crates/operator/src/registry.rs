@@ -75,7 +75,7 @@ impl Prepared {
     /// Runs the controller for one term, until `stop`.
     pub(crate) fn run(&self, context: controller::Context, stop: CancellationToken) -> BoxFuture<'static, ()> {
         match self {
-            Self::ExternalSource(artifacts) => Box::pin(controller::run(artifacts.term(), context, stop)),
+            Self::ExternalSource(artifacts) => Box::pin(artifacts.run(context, stop)),
             Self::Resilience(linkerd) => Box::pin(controller::run(Resilience::new(linkerd), context, stop)),
         }
     }

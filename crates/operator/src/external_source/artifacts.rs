@@ -12,10 +12,11 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use trellis_fetch::{Client, Generators};
+use trellis_runtime::controller;
 use trellis_sources::egress::EgressPolicy;
 use trellis_store::{Cached, Disk, Limits, Memory, S3, S3Settings, Server, ServerError, ServerSettings, Storage};
 
-use super::{ExternalSources, Policy, Settings};
+use super::{ExternalSources, Policy, Settings, sweep};
 
 /// Where artifacts are kept.
 #[derive(Debug, Clone)]
@@ -89,13 +90,24 @@ impl Artifacts {
         })
     }
 
-    /// The controller for one term.
-    pub(crate) fn term(&self) -> ExternalSources {
-        ExternalSources::new(
-            self.settings.clone(),
-            self.generators.clone(),
-            Arc::clone(&self.storage),
-        )
+    /// Runs the controller for one term.
+    pub(crate) fn run(
+        &self,
+        context: controller::Context,
+        stop: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let storage = Arc::clone(&self.storage);
+        let sources = ExternalSources::new(self.settings.clone(), self.generators.clone(), Arc::clone(&storage));
+        async move {
+            let (client, namespaces) = (context.client.clone(), context.namespaces.clone());
+            let sweeping = async {
+                tokio::select! {
+                    () = sweep::once(&*storage, &client, &namespaces) => {}
+                    () = stop.cancelled() => {}
+                }
+            };
+            tokio::join!(controller::run(sources, context, stop.clone()), sweeping);
+        }
     }
 
     /// Serves the files until `stop`.
