@@ -28,10 +28,11 @@ use crate::{Peer, Progress};
 const GIB: u64 = 1 << 30;
 /// How much built programs may take in the cache, in bytes, unless told otherwise.
 const PEERS_LIMIT: u64 = 2 * GIB;
-/// How much Go's build cache may take, in bytes, unless told otherwise.
-const GO_LIMIT: u64 = 7 * GIB;
+/// How much Go's build cache may take, in bytes, unless told otherwise: what was used last stays, which is what peers that
+/// are built one after another share.
+const GO_LIMIT: u64 = 3 * GIB;
 /// How much Go's module cache may take: the modules of every peer that is built today are 4 GiB.
-const MODULES_LIMIT: u64 = 6 * GIB;
+const MODULES_LIMIT: u64 = 5 * GIB;
 /// How often progress looks at what the compiler is doing.
 const STEP: Duration = Duration::from_millis(300);
 
@@ -177,7 +178,7 @@ impl Builder {
         self
     }
 
-    /// How much Go's build cache may take, in bytes; default 7 GiB. Enforced after each build.
+    /// How much Go's build cache may take, in bytes; default 3 GiB. Enforced after each build.
     #[must_use]
     pub fn go_limit(mut self, bytes: u64) -> Self {
         self.go_limit = bytes;
