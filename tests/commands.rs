@@ -12,6 +12,8 @@ use trellis_testkit::{fixtures::service, operator::binary, plane::Shared};
 
 #[path = "commands/doctor.rs"]
 mod doctor;
+#[path = "commands/hooks.rs"]
+mod hooks;
 
 static PLANE: Shared = trellis_tests::operator_plane();
 

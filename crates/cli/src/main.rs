@@ -6,6 +6,7 @@ mod dev;
 mod diff;
 mod doctor;
 mod explain;
+mod hooks;
 mod lint;
 mod live;
 mod migrate;
@@ -49,11 +50,17 @@ enum Command {
     Doctor(doctor::Args),
     /// Turn legacy configuration into policies
     Migrate(migrate::Args),
+    /// Run the hooks of sources, as a sidecar of the operator
+    Hooks(hooks::Args),
 }
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|word| word == hooks::STEP) {
+        return trellis_hooks::step(arguments);
+    }
     let cli = Cli::parse();
-    // The only failure is that a provider is installed already, which cannot be: this is the first line.
+    // The only failure is that a provider is installed already, which cannot be: nothing came before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let result = match cli.command {
         Command::Dev(args) => dev::run(args),
@@ -65,6 +72,7 @@ fn main() -> ExitCode {
         Command::Adopt(args) => adopt::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Hooks(args) => hooks::run(args),
     };
     match result {
         Ok(code) => code,

@@ -56,16 +56,23 @@ pub(crate) struct Args {
 
 /// Form of the log lines.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Log {
+pub(crate) enum Log {
     Json,
     Text,
 }
 
+impl Log {
+    /// The same to the runtime.
+    pub(crate) fn format(self) -> telemetry::Format {
+        match self {
+            Self::Json => telemetry::Format::Json,
+            Self::Text => telemetry::Format::Text,
+        }
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let format = match args.log {
-        Log::Json => telemetry::Format::Json,
-        Log::Text => telemetry::Format::Text,
-    };
+    let format = args.log.format();
     let collector = args.otlp_endpoint.clone();
     let options = options(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
