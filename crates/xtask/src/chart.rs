@@ -1,17 +1,20 @@
 //! `chart`: what real Helm makes of the chart.
 //!
 //! ```text
-//!  ci/*-values.yaml ─▶ helm lint --strict ─▶ helm template ─▶ judged: roles as declared, restricted Pods
-//!                                                └▶ its arguments ─▶ the real binary takes every one
+//!  ci/*-values.yaml ─▶ helm lint --strict ─▶ helm template ─▶ judged: roles as declared, restricted Pods, URLs that lead
+//!                                                └▶ its containers ─▶ the real binary takes every argument and variable
 //!  odd values ───────▶ helm template ──────▶ the same
 //!  wrong values ─────▶ helm template ──────▶ refused by the schema, naming the value
-//!  real Kubernetes ──▶ helm install, upgrade, uninstall ─▶ Pods admitted where only restricted ones are
+//!  real Kubernetes ──▶ helm install, upgrade, uninstall ─▶ Pods admitted where only restricted ones are, artifacts guarded
 //! ```
 
+mod admission;
 mod arguments;
 mod grants;
 mod installed;
+mod pod;
 mod rendered;
+mod sources;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -48,6 +51,51 @@ const REFUSED: &[(&str, &str)] = &[
     ("pod.terminationGracePeriodSeconds=1", "terminationGracePeriodSeconds"),
     ("pod.topologySpreadConstraints[0].maxSkew=1", "topologyKey"),
     ("metrics.port=80", "port"),
+    ("storage.backend=tape", "backend"),
+    ("storage.path=data", "path"),
+    ("storage.persistence.size=10", "size"),
+    ("storage.persistence.accessMode=Shared", "accessMode"),
+    ("storage.memory.bytes=1", "bytes"),
+    ("storage.s3.endpoint=ftp://a", "endpoint"),
+    ("storage.s3.secretKey=abc", "secretKey"),
+    ("artifacts.port=80", "port"),
+    ("artifacts.maxBytes=0", "maxBytes"),
+    ("artifacts.retention.records=0", "records"),
+    ("artifacts.retention.ttl=60", "ttl"),
+    ("egress.schemes={ftp}", "schemes"),
+    ("egress.allowCIDRs={10.0.0.0}", "allowCIDRs"),
+    ("egress.denyHosts={http://a}", "denyHosts"),
+    ("http.timeout=30", "timeout"),
+    ("retry.jitterFactor=2", "jitterFactor"),
+    ("hooks.whitelist.commands.jq.allow=true", "allow"),
+    ("hooks.whitelist.commands.jq.allowed=yes please", "allowed"),
+    ("hooks.network=none", "network"),
+    ("hooks.env.LD_PRELOAD=x", "LD_PRELOAD"),
+    ("hooks.atOnce=0", "atOnce"),
+    ("hooks.limits.memory=1", "memory"),
+    ("admission.externalArtifacts=off", "externalArtifacts"),
+    ("networkPolicy.metricsFrom=all", "metricsFrom"),
+    ("monitoring.dashboard.enabled=maybe", "enabled"),
+    // What no schema can judge: one value by another.
+    ("controllers={external-source}", "replicas is 2"),
+    (
+        "controllers={external-source},storage.backend=memory",
+        "storage.backend=memory only one replica",
+    ),
+    (
+        "controllers={external-source},storage.persistence.enabled=true",
+        "ReadWriteMany",
+    ),
+    ("controllers={external-source},storage.backend=s3", "storage.s3.bucket"),
+    ("hooks.enabled=true", "external-source in controllers"),
+    (
+        "controllers={external-source},replicas=1,hooks.enabled=true",
+        "hooks.whitelist.commands",
+    ),
+    (
+        "controllers={external-source},replicas=1,fullnameOverride=x",
+        "fullnameOverride",
+    ),
 ];
 
 /// Values at the edge of what the schema admits; the binary has to take them.
@@ -60,6 +108,12 @@ const TAKEN: &[&str] = &[
     "linkerdVersion=edge-24.9.1",
     "log.level=info\\,trellis_runtime=debug",
     "clusterDomain=corp.example",
+    "controllers={external-source},replicas=1,artifacts.maxBytes=10737418240,artifacts.retention.records=1000",
+    "controllers={external-source},replicas=1,artifacts.retention.ttl=1h30m,retry.maxAttempts=1,retry.jitterFactor=0",
+    "controllers={external-source},replicas=1,storage.backend=memory,storage.memory.bytes=1048576",
+    "controllers={external-source},storage.backend=s3,storage.s3.bucket=abc,storage.s3.endpoint=10.0.0.1:9000",
+    "controllers={external-source},replicas=1,egress.allowCIDRs={::1/128,127.0.0.0/8},egress.schemes={http}",
+    "controllers={external-source},replicas=1,hooks.enabled=true,hooks.existingConfigMap=rules,hooks.queue=0",
 ];
 
 /// Lints, renders and judges the chart.
@@ -81,11 +135,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             .with_context(|| format!("helm template with {name}"))?;
         let rendered = Rendered::read(&text)?;
         rendered.judge().with_context(|| format!("rendered with {name}"))?;
+        sources::judge(rendered.objects()).with_context(|| format!("rendered with {name}"))?;
         arguments::taken(&binary, rendered.objects()).with_context(|| format!("rendered with {name}"))?;
+        arguments::variables_are_known(&binary, rendered.objects())?;
         if name == DEFAULTS {
             rendered.judge_defaults()?;
         }
-        let declared = rbac::manifests(Controller::ALL, "trellis", NAMESPACE, &served(&values)?);
+        let asked = asked(&chart, &values)?;
+        let declared = rbac::manifests(&asked.0, "trellis", NAMESPACE, &asked.1);
         let (granted, declared) = (grants::of(rendered.objects()), grants::of(&declared));
         ensure!(
             granted == declared,
@@ -99,6 +156,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
             granted.len()
         );
     }
+    sources::monitoring(&chart, &workspace.path(""))?;
     for value in TAKEN {
         let text = render(&helm, &chart, &["--set".as_ref(), value.as_ref()])?;
         arguments::taken(&binary, Rendered::read(&text)?.objects())
@@ -127,17 +185,26 @@ fn cases(chart: &Path) -> Result<Vec<PathBuf>> {
     Ok(cases)
 }
 
-/// The namespaces that a values file serves; empty: all.
-fn served(values: &Path) -> Result<Vec<String>> {
+/// The controllers and the namespaces (empty: all) that a values file asks for, over the chart's own values.
+fn asked(chart: &Path, values: &Path) -> Result<(Vec<Controller>, Vec<String>)> {
     #[derive(Default, serde::Deserialize)]
     struct Values {
-        #[serde(default)]
-        namespaces: Vec<String>,
+        controllers: Option<Vec<String>>,
+        namespaces: Option<Vec<String>>,
     }
-    let text = std::fs::read_to_string(values).with_context(|| format!("cannot read {}", values.display()))?;
-    let values: Option<Values> =
-        serde_saphyr::from_str(&text).with_context(|| format!("{} is not YAML", values.display()))?;
-    Ok(values.unwrap_or_default().namespaces)
+    let read = |path: &Path| -> Result<Values> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let read: Option<Values> =
+            serde_saphyr::from_str(&text).with_context(|| format!("{} is not YAML", path.display()))?;
+        Ok(read.unwrap_or_default())
+    };
+    let (given, own) = (read(values)?, read(&chart.join("values.yaml"))?);
+    let names = given.controllers.or(own.controllers).unwrap_or_default();
+    let controllers = names
+        .iter()
+        .map(|name| Ok(name.parse::<Controller>()?))
+        .collect::<Result<_>>()?;
+    Ok((controllers, given.namespaces.or(own.namespaces).unwrap_or_default()))
 }
 
 fn helm_command(helm: &Path, verb: &str) -> Command {

@@ -17,10 +17,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, ResourceExt as _, api::PostParams, runtime::wait};
 use trellis_devplane::{Binaries, Builder, ControlPlane, cache_directory, peers, progress};
 
-use super::NAMESPACE;
+use super::{NAMESPACE, admission};
 use crate::peers::{HELM, block_on};
 
 const RELEASE: &str = "trellis";
+/// Sources with hooks, on a disk of a claim.
+const SOURCES: &str = "controllers={external-source},replicas=1,storage.persistence.enabled=true,hooks.enabled=true,\
+                       hooks.whitelist.commands.tr.allowed=true,networkPolicy.enabled=true,\
+                       monitoring.dashboard.enabled=true,monitoring.kubeStateMetrics.enabled=true";
 /// How long Kubernetes may take to make two Pods that nobody runs.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The label by which the API server refuses Pods that are not restricted.
@@ -49,10 +53,14 @@ async fn live(chart: &Path, helm: &Binaries, plane: &ControlPlane) -> Result<()>
     let chart = chart.display().to_string();
     let deployments: Api<Deployment> = Api::namespaced(plane.client(), NAMESPACE);
 
+    admission::define(plane).await?;
     ask(helm, plane, &["install", RELEASE, &chart]).await?;
     let installed = replicas(&deployments, 2).await?;
     ask(helm, plane, &["upgrade", RELEASE, &chart, "--set", "replicas=3"]).await?;
     let upgraded = replicas(&deployments, 3).await?;
+    ask(helm, plane, &["upgrade", RELEASE, &chart, "--set", SOURCES]).await?;
+    let sources = replicas(&deployments, 1).await?;
+    admission::judged(plane).await?;
     ask(helm, plane, &["uninstall", RELEASE, "--wait"]).await?;
     let left = deployments.get_opt(RELEASE).await?;
     ensure!(left.is_none(), "the Deployment outlives helm uninstall");
@@ -64,7 +72,7 @@ async fn live(chart: &Path, helm: &Binaries, plane: &ControlPlane) -> Result<()>
             .context("helm uninstall took a definition along")?;
     }
     eprintln!(
-        "chart: installed ({installed} Pods admitted as restricted), upgraded ({upgraded}), uninstalled; the kinds stay"
+        "chart: installed ({installed} Pods admitted as restricted), upgraded ({upgraded}), changed to sources with hooks ({sources}), uninstalled; the kinds stay"
     );
     Ok(())
 }

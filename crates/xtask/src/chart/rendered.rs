@@ -60,8 +60,19 @@ impl Rendered {
     fn roles_are_narrow(&self) -> Result<()> {
         for role in self.of(&["Role", "ClusterRole"]) {
             let rules = role.get("rules").context("a role without rules")?.to_string();
-            for wide in ["\"*\"", "\"escalate\"", "\"bind\"", "\"impersonate\"", "\"secrets\""] {
-                ensure!(!rules.contains(wide), "{} grants {wide}", text(role, "/metadata/name"));
+            let name = text(role, "/metadata/name");
+            for wide in ["\"*\"", "\"escalate\"", "\"bind\"", "\"impersonate\""] {
+                ensure!(!rules.contains(wide), "{name} grants {wide}");
+            }
+            for rule in role.get("rules").and_then(Value::as_array).into_iter().flatten() {
+                let listed = |key: &str| rule.get(key).map(Value::to_string).unwrap_or_default();
+                // Sources name Secrets of their namespaces, which are read and never written.
+                let fine = name.contains("external-source") && listed("verbs") == r#"["get","list","watch"]"#;
+                ensure!(
+                    !listed("resources").contains("\"secrets\"") || fine,
+                    "{name} grants {} on secrets",
+                    listed("verbs")
+                );
             }
         }
         Ok(())
@@ -85,41 +96,34 @@ impl Rendered {
         Ok(())
     }
 
-    /// The `restricted` Pod Security Standard, and probes on both endpoints.
+    /// The `restricted` Pod Security Standard for every container, bounds, and the operator's probes on both endpoints.
     fn pods_are_restricted(&self) -> Result<()> {
         let Some(deployment) = self.of(&["Deployment"]).next() else {
             bail!("no Deployment")
         };
-        let expected = [
-            ("/spec/template/spec/securityContext/runAsNonRoot", "true"),
-            (
-                "/spec/template/spec/securityContext/seccompProfile/type",
-                "\"RuntimeDefault\"",
-            ),
-            (
-                "/spec/template/spec/containers/0/securityContext/allowPrivilegeEscalation",
-                "false",
-            ),
-            (
-                "/spec/template/spec/containers/0/securityContext/readOnlyRootFilesystem",
-                "true",
-            ),
-            (
-                "/spec/template/spec/containers/0/securityContext/capabilities/drop",
-                "[\"ALL\"]",
-            ),
-            (
-                "/spec/template/spec/containers/0/livenessProbe/httpGet/path",
-                "\"/livez\"",
-            ),
-            (
-                "/spec/template/spec/containers/0/readinessProbe/httpGet/path",
-                "\"/readyz\"",
-            ),
-        ];
-        for (pointer, value) in expected {
-            let found = deployment.pointer(pointer).map(Value::to_string).unwrap_or_default();
+        let pod = deployment.pointer("/spec/template/spec").context("no Pod")?;
+        let is = |object: &Value, pointer: &str, value: &str| {
+            let found = object.pointer(pointer).map(Value::to_string).unwrap_or_default();
             ensure!(found == value, "{pointer} is {found}, not {value}");
+            Ok(())
+        };
+        is(pod, "/securityContext/runAsNonRoot", "true")?;
+        is(pod, "/securityContext/runAsUser", "65532")?;
+        is(pod, "/securityContext/seccompProfile/type", "\"RuntimeDefault\"")?;
+        is(pod, "/containers/0/livenessProbe/httpGet/path", "\"/livez\"")?;
+        is(pod, "/containers/0/readinessProbe/httpGet/path", "\"/readyz\"")?;
+        let containers = ["/containers", "/initContainers"].iter();
+        let containers = containers.filter_map(|kind| pod.pointer(kind)?.as_array()).flatten();
+        for container in containers {
+            let judged = is(container, "/securityContext/allowPrivilegeEscalation", "false")
+                .and_then(|()| is(container, "/securityContext/readOnlyRootFilesystem", "true"))
+                .and_then(|()| is(container, "/securityContext/capabilities/drop", "[\"ALL\"]"));
+            judged.with_context(|| format!("container {}", text(container, "/name")))?;
+            ensure!(
+                container.pointer("/resources/limits/memory").is_some(),
+                "container {} may take all memory",
+                text(container, "/name")
+            );
         }
         Ok(())
     }
@@ -145,6 +149,10 @@ impl Rendered {
             );
         }
         let spec = |pointer: &str| deployment.pointer(pointer).map(Value::to_string).unwrap_or_default();
+        if spec("/spec/strategy/type") == "\"Recreate\"" {
+            ensure!(replicas == 1, "a rollout takes all {replicas} replicas away");
+            return Ok(());
+        }
         let unavailable = spec("/spec/strategy/rollingUpdate/maxUnavailable");
         ensure!(unavailable == "0", "a rollout may take {unavailable} replicas away");
         for spread in [
@@ -217,11 +225,13 @@ mod tests {
         let judged = |text: &str| Rendered::read(text).unwrap().one_replica_is_always_there();
         assert!(judged(&deployment(1, 0)).is_ok());
         assert!(judged(&(deployment(2, 0) + &budget("b"))).is_ok());
+        assert!(judged(&deployment(1, 1).replace("strategy: {", "strategy: {type: Recreate, ")).is_ok());
         for wrong in [
             deployment(2, 0),
             deployment(1, 0) + &budget("b"),
             deployment(2, 0) + &budget("c"),
             deployment(2, 1) + &budget("b"),
+            deployment(2, 0).replace("strategy: {", "strategy: {type: Recreate, ") + &budget("b"),
         ] {
             assert!(judged(&wrong).is_err(), "{wrong}");
         }
@@ -242,6 +252,14 @@ mod tests {
                 .to_string()
                 .contains("a grants")
         );
+        let secrets = |name: &str, verbs: &str| {
+            let text =
+                format!("kind: Role\nmetadata: {{name: {name}}}\nrules: [{{resources: [secrets], verbs: {verbs}}}]\n");
+            Rendered::read(&text).unwrap().roles_are_narrow()
+        };
+        assert!(secrets("trellis-external-source", "[get, list, watch]").is_ok());
+        assert!(secrets("trellis-resilience", "[get, list, watch]").is_err());
+        assert!(secrets("trellis-external-source", "[get, list, watch, patch]").is_err());
         assert!(rendered.roles_are_bound().is_err());
         assert!(rendered.objects_are_distinct().is_ok());
         assert!(

@@ -1,0 +1,245 @@
+{{/* What external-source needs beside the controllers: where artifacts are kept and served, and hooks. */}}
+
+{{/* "true" when sources are served. */}}
+{{- define "trellis.sources" -}}
+{{- if has "external-source" .Values.controllers }}true{{ end -}}
+{{- end }}
+
+{{/* "true" when the hooks of sources can run. */}}
+{{- define "trellis.hooks" -}}
+{{- if and .Values.hooks.enabled (include "trellis.sources" .) }}true{{ end -}}
+{{- end }}
+
+{{/* "true" when every replica has the same artifacts, so that each can serve them. */}}
+{{- define "trellis.sharedStorage" -}}
+{{- $storage := .Values.storage -}}
+{{- if or (eq $storage.backend "s3") (and (eq $storage.backend "disk") $storage.persistence.enabled (eq $storage.persistence.accessMode "ReadWriteMany")) }}true{{ end -}}
+{{- end }}
+
+{{- define "trellis.artifacts.name" -}}
+{{ include "trellis.name" . }}-artifacts
+{{- end }}
+
+{{/* As Flux reaches the artifacts. The dot at the end of the host spares every search domain of resolv.conf. */}}
+{{- define "trellis.artifacts.host" -}}
+{{- $port := int .Values.artifacts.service.port -}}
+{{ include "trellis.artifacts.name" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}.{{ if ne $port 80 }}:{{ $port }}{{ end }}
+{{- end }}
+
+{{/* Values that a schema cannot judge alone. */}}
+{{- define "trellis.sources.check" -}}
+{{- if include "trellis.sources" . }}
+{{- if and (gt (int .Values.replicas) 1) (not (include "trellis.sharedStorage" .)) }}
+{{- fail (printf "replicas is %d, and with storage.backend=%s only one replica has the artifacts: set replicas=1, or storage.backend=s3, or storage.persistence.enabled=true with accessMode=ReadWriteMany" (int .Values.replicas) .Values.storage.backend) }}
+{{- end }}
+{{- if and (eq .Values.storage.backend "s3") (not .Values.storage.s3.bucket) }}
+{{- fail "storage.backend=s3 needs storage.s3.bucket" }}
+{{- end }}
+{{- if hasPrefix "source-watcher" (include "trellis.artifacts.name" .) }}
+{{- fail "the name of the release starts with source-watcher: Flux takes the artifacts of such a host for those of source-watcher" }}
+{{- end }}
+{{- if and .Values.hooks.enabled (not .Values.hooks.existingConfigMap) (not .Values.hooks.whitelist.commands) }}
+{{- fail "hooks.enabled needs hooks.whitelist.commands or hooks.existingConfigMap: without a whitelist nothing may run" }}
+{{- end }}
+{{- else if .Values.hooks.enabled }}
+{{- fail "hooks.enabled needs external-source in controllers: only sources have hooks" }}
+{{- end }}
+{{- end }}
+
+{{/* Arguments of the operator. */}}
+{{- define "trellis.sources.arguments" -}}
+{{- with .Values.storage }}
+- --storage-backend={{ .backend }}
+{{- if eq .backend "disk" }}
+- --storage-path={{ .path }}
+{{- if include "trellis.sharedStorage" $ }}
+- --storage-shared
+{{- end }}
+{{- end }}
+{{- if and (eq .backend "s3") .s3.ca.existingSecret }}
+- --s3-ca-file=/etc/storage-ca/ca.crt
+{{- end }}
+{{- if eq .backend "memory" }}
+- --storage-memory={{ int64 .memory.bytes }}
+{{- end }}
+{{- end }}
+- --storage-addr=0.0.0.0:{{ int .Values.artifacts.port }}
+- --storage-adv-addr={{ include "trellis.artifacts.host" . }}
+- --spool-path=/var/spool/trellis
+{{- with .Values.artifacts }}
+- --artifact-retention-ttl={{ .retention.ttl }}
+- --artifact-retention-records={{ int .retention.records }}
+- --artifact-max-bytes={{ int64 .maxBytes }}
+{{- end }}
+{{- if .Values.allowInsecureTLS }}
+- --allow-insecure-tls
+{{- end }}
+{{- with .Values.egress }}
+{{- with .schemes }}
+- --egress-schemes={{ join "," . }}
+{{- end }}
+{{- with .allowHosts }}
+- --egress-allow-host={{ join "," . }}
+{{- end }}
+{{- with .denyHosts }}
+- --egress-deny-host={{ join "," . }}
+{{- end }}
+{{- with .trustHosts }}
+- --egress-trust-host={{ join "," . }}
+{{- end }}
+{{- with .allowCIDRs }}
+- --egress-allow-cidr={{ join "," . }}
+{{- end }}
+{{- with .denyCIDRs }}
+- --egress-deny-cidr={{ join "," . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Variables of the operator: what may be left to its own defaults, and what is secret. */}}
+{{- define "trellis.sources.environment" -}}
+{{- $named := dict
+      "HTTP_TIMEOUT" .Values.http.timeout
+      "HTTP_MAX_IDLE_CONNS" .Values.http.maxIdleConns
+      "HTTP_MAX_IDLE_CONNS_PER_HOST" .Values.http.maxIdleConnsPerHost
+      "HTTP_MAX_CONNS_PER_HOST" .Values.http.maxConnsPerHost
+      "HTTP_IDLE_CONN_TIMEOUT" .Values.http.idleConnTimeout
+      "HTTP_USER_AGENT" .Values.http.userAgent
+      "HTTPS_PROXY" .Values.http.proxy.https
+      "HTTP_PROXY" .Values.http.proxy.http
+      "NO_PROXY" .Values.http.proxy.except
+      "RETRY_MAX_ATTEMPTS" .Values.retry.maxAttempts
+      "RETRY_BASE_DELAY" .Values.retry.baseDelay
+      "RETRY_MAX_DELAY" .Values.retry.maxDelay
+      "RETRY_JITTER_FACTOR" .Values.retry.jitterFactor -}}
+{{- range $name, $value := $named }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "")) }}
+- name: {{ $name }}
+  value: {{ toString $value | quote }}
+{{- end }}
+{{- end }}
+{{- if include "trellis.hooks" . }}
+- name: HOOK_EXECUTOR_ENDPOINT
+  value: {{ include "trellis.hooks.endpoint" . }}
+- name: HOOK_WHITELIST_PATH
+  value: /etc/hooks/whitelist.yaml
+{{- if .Values.hooks.token.existingSecret }}
+- name: HOOK_TOKEN_FILE
+  value: /etc/hooks-token/token
+{{- end }}
+{{- end }}
+{{- if eq .Values.storage.backend "s3" }}
+{{- with .Values.storage.s3 }}
+{{- with .endpoint }}
+- name: S3_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+- name: S3_BUCKET
+  value: {{ .bucket | quote }}
+- name: S3_REGION
+  value: {{ .region | quote }}
+- name: S3_USE_SSL
+  value: {{ .useSSL | quote }}
+- name: S3_PATH_STYLE
+  value: {{ .pathStyle | quote }}
+{{- if .existingSecret.name }}
+- name: S3_ACCESS_KEY_ID
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret.name }}
+      key: {{ .existingSecret.accessKeyIdKey }}
+- name: S3_SECRET_ACCESS_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ .existingSecret.name }}
+      key: {{ .existingSecret.secretAccessKeyKey }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What the operator's container mounts. */}}
+{{- define "trellis.sources.mounts" -}}
+- name: spool
+  mountPath: /var/spool/trellis
+{{- if eq .Values.storage.backend "disk" }}
+- name: artifacts
+  mountPath: {{ .Values.storage.path }}
+{{- end }}
+{{- if and (eq .Values.storage.backend "s3") .Values.storage.s3.ca.existingSecret }}
+- name: storage-ca
+  mountPath: /etc/storage-ca
+  readOnly: true
+{{- end }}
+{{- if include "trellis.hooks" . }}
+{{ include "trellis.hooks.mounts" . }}
+- name: account
+  mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{/* Volumes of the Pod. */}}
+{{- define "trellis.sources.volumes" -}}
+- name: spool
+  emptyDir:
+    sizeLimit: {{ .Values.spool.sizeLimit }}
+{{- if eq .Values.storage.backend "disk" }}
+- name: artifacts
+  {{- if .Values.storage.persistence.enabled }}
+  persistentVolumeClaim:
+    claimName: {{ .Values.storage.persistence.existingClaim | default (include "trellis.artifacts.name" .) }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ .Values.storage.emptyDir.sizeLimit }}
+  {{- end }}
+{{- end }}
+{{- if eq .Values.storage.backend "s3" }}
+{{- with .Values.storage.s3.ca }}
+{{- if .existingSecret }}
+- name: storage-ca
+  secret:
+    secretName: {{ .existingSecret }}
+    items:
+      - key: {{ .key }}
+        path: ca.crt
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if include "trellis.hooks" . }}
+- name: whitelist
+  configMap:
+    name: {{ .Values.hooks.existingConfigMap | default (printf "%s-hooks" (include "trellis.name" .)) }}
+- name: account
+  projected:
+    sources:
+      - serviceAccountToken:
+          expirationSeconds: 3607
+          path: token
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - {key: ca.crt, path: ca.crt}
+      - downwardAPI:
+          items:
+            - path: namespace
+              fieldRef:
+                fieldPath: metadata.namespace
+- name: hook-work
+  emptyDir:
+    sizeLimit: {{ .Values.hooks.work.sizeLimit }}
+{{- with .Values.hooks.token.existingSecret }}
+- name: hook-token
+  secret:
+    secretName: {{ . }}
+    items:
+      - key: {{ $.Values.hooks.token.key }}
+        path: token
+{{- else }}
+- name: hook-socket
+  emptyDir:
+    medium: Memory
+    sizeLimit: 1Mi
+{{- end }}
+{{- end }}
+{{- end }}
