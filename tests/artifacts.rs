@@ -10,6 +10,8 @@ mod archive;
 mod published;
 #[path = "artifacts/site.rs"]
 mod site;
+#[path = "artifacts/taken.rs"]
+mod taken;
 #[path = "artifacts/upstream.rs"]
 mod upstream;
 

@@ -13,7 +13,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use trellis_api::ExternalSource;
 use trellis_bindings::flux::ExternalArtifact;
-use trellis_fetch::{Client, Egress, Generators};
+use trellis_fetch::{Client, Egress, Generators, Resolve, SystemResolver};
 use trellis_operator::external_source::{ExternalSources, Settings};
 use trellis_runtime::{controller, health::Readiness, metrics::Metrics};
 use trellis_store::{Disk, Server, ServerSettings, Storage};
@@ -31,6 +31,29 @@ impl Egress for Anywhere {
 
     fn address(&self, _: &str, _: std::net::IpAddr) -> Result<(), trellis_fetch::Denied> {
         Ok(())
+    }
+}
+
+/// How the controller of a site is set.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) egress: Arc<dyn Egress>,
+    pub(crate) resolve: Arc<dyn Resolve>,
+    pub(crate) fetch: trellis_fetch::Settings,
+    /// None: the site's own folder.
+    pub(crate) storage: Option<Arc<dyn Storage>>,
+    pub(crate) change: fn(&mut Settings),
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            egress: Arc::new(Anywhere),
+            resolve: Arc::new(SystemResolver),
+            fetch: trellis_fetch::Settings::default(),
+            storage: None,
+            change: |_| (),
+        }
     }
 }
 
@@ -55,6 +78,11 @@ struct Process {
 impl Site {
     /// With the controller at work, and Flux.
     pub(crate) async fn new(prefix: &str) -> Self {
+        Self::with(prefix, Setup::default()).await
+    }
+
+    /// The same with the controller set otherwise.
+    pub(crate) async fn with(prefix: &str, setup: Setup) -> Self {
         flux().await;
         let mut site = Self {
             namespace: PLANE.get().await.unwrap().isolated(prefix).await.unwrap(),
@@ -64,14 +92,23 @@ impl Site {
             spool: tempfile::tempdir().unwrap(),
             process: None,
         };
-        site.start(Arc::new(Anywhere)).await;
+        site.launch(setup).await;
         site
     }
 
-    /// Starts the controller.
+    /// Starts the controller with this policy.
     pub(crate) async fn start(&mut self, egress: Arc<dyn Egress>) {
+        let setup = Setup::default();
+        self.launch(Setup { egress, ..setup }).await;
+    }
+
+    /// Starts the controller.
+    pub(crate) async fn launch(&mut self, setup: Setup) {
         let stop = CancellationToken::new();
-        let storage: Arc<dyn Storage> = Arc::new(Disk::open(self.storage.path()).await.unwrap());
+        let storage: Arc<dyn Storage> = match setup.storage {
+            Some(storage) => storage,
+            None => Arc::new(Disk::open(self.storage.path()).await.unwrap()),
+        };
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let server = Server::new(Arc::clone(&storage), ServerSettings::new(loopback));
         let mut address = server.serving();
@@ -80,8 +117,9 @@ impl Site {
         let serving = tokio::spawn(async move { server.run(leading, until).await.unwrap() });
         let address = address.wait_for(Option::is_some).await.unwrap().unwrap();
 
-        let client = Client::new(trellis_fetch::Settings::default(), egress);
-        let settings = Settings::new(format!("http://{address}"), self.spool.path());
+        let client = Client::with_resolver(setup.fetch, setup.egress, setup.resolve);
+        let mut settings = Settings::new(format!("http://{address}"), self.spool.path());
+        (setup.change)(&mut settings);
         let sources = ExternalSources::new(settings, Generators::standard(&client), storage);
         let context = controller::Context {
             client: Disturb::new(&Script::new(), &self.recording)
