@@ -6,6 +6,8 @@
 mod applied;
 #[path = "flux/archive.rs"]
 mod archive;
+#[path = "artifacts/hostile.rs"]
+mod hostile;
 #[path = "artifacts/published.rs"]
 mod published;
 #[path = "artifacts/site.rs"]
@@ -14,6 +16,8 @@ mod site;
 mod taken;
 #[path = "artifacts/upstream.rs"]
 mod upstream;
+#[path = "artifacts/wire.rs"]
+mod wire;
 
 use std::sync::Arc;
 
