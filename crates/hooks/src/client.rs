@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Hook, body ─▶ run ─▶ Output: a stream of bytes whose last item says whether it was complete
+//!  Hook, reader ─▶ pipe ─▶ writer: the same, from one file to another
 //!  Hook, bytes ─▶ execute ─▶ Answer: whole, for what fits into 8 MiB
 //! ```
 //!
@@ -13,6 +14,7 @@ mod endpoint;
 mod error;
 mod line;
 mod output;
+mod pipe;
 
 use std::{
     collections::BTreeMap,

@@ -42,6 +42,9 @@ pub enum Error {
     /// The body that was to be its input broke.
     #[error("the input of the hook broke: {0}")]
     Input(String),
+    /// What it wrote could not be kept.
+    #[error("the output of the hook cannot be kept")]
+    Kept(#[source] io::Error),
     /// The sidecar does not answer, or not to the end.
     #[error("hook executor is unreachable: {why}")]
     Unreachable {
@@ -54,6 +57,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error behind the name of its hook, as in `hook pick: exited with code 3: no such key`, after `hide` has taken
+    /// out of standard error what nobody should read.
+    #[must_use]
+    pub fn told(&self, name: &str, hide: impl Fn(&str) -> String) -> String {
+        let what = match self {
+            Self::TimedOut { message, stderr } | Self::Failed { message, stderr, .. } => {
+                format!("{message}{}", said(&hide(stderr)))
+            }
+            other => {
+                let text = other.to_string();
+                let rest = text.strip_prefix("hook").map(|rest| rest.trim_start_matches(':'));
+                rest.unwrap_or(&text).trim().to_owned()
+            }
+        };
+        format!("hook {name}: {what}")
+    }
+
     /// The connection failed; the sentence says the innermost cause, which is the one that helps.
     pub(super) fn unreachable(error: Box<dyn StdError + Send + Sync>) -> Self {
         let mut innermost: &dyn StdError = error.as_ref();
@@ -160,6 +180,18 @@ mod tests {
         let text = said(&long);
         assert!(text.ends_with("the end") && text.starts_with(": …é"), "{text}");
         assert_eq!(text.chars().count(), TAIL + 3);
+    }
+
+    #[test]
+    fn an_error_is_told_behind_the_name_of_its_hook() {
+        let failed = judge(Word::Exited, 3, String::new(), "the key geheim is wrong").unwrap_err();
+        let told = failed.told("pick", |text| text.replace("geheim", "…"));
+        assert_eq!(told, "hook pick: exited with code 3: the key … is wrong");
+        let large = Error::TooLarge("hook: stdout has more than 5 bytes".to_owned());
+        assert_eq!(
+            large.told("pick", str::to_owned),
+            "hook pick: stdout has more than 5 bytes"
+        );
     }
 
     #[test]
