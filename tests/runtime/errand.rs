@@ -7,11 +7,13 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt as _, stream, stream::BoxStream};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, ResourceExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch;
 use trellis_api::{CommonStatus, Managed};
 use trellis_core::Refusal;
 use trellis_runtime::{
@@ -87,6 +89,9 @@ struct State {
     gate: Option<Gate>,
     /// Whether what was brought cannot be forgotten.
     stuck: bool,
+    /// Whether nobody asks by himself: who wants to know is told.
+    told: bool,
+    news: watch::Sender<()>,
 }
 
 struct Errands(Outside);
@@ -94,6 +99,7 @@ struct Errands(Outside);
 struct Seen {
     word: String,
     brought: Option<String>,
+    told: bool,
 }
 
 impl Reconcile for Errands {
@@ -115,17 +121,27 @@ impl Reconcile for Errands {
         Vec::new()
     }
 
+    fn outside(&self) -> BoxStream<'static, ()> {
+        let news = self.0.0.lock().unwrap().news.subscribe();
+        let next = |mut news: watch::Receiver<()>| async move { news.changed().await.ok().map(|()| ((), news)) };
+        stream::unfold(news, next).boxed()
+    }
+
     async fn see(&self, _: &World, errand: &Errand) -> Result<Seen> {
         let mut outside = self.0.0.lock().unwrap();
         outside.looks += 1;
         Ok(Seen {
             word: outside.word.clone(),
             brought: outside.brought.get(&errand.name_any()).cloned(),
+            told: outside.told,
         })
     }
 
     fn plan(errand: &Errand, seen: &Seen) -> Result<Plan<String>, Refusal> {
-        let mut plan = Plan::nothing().again(Duration::from_millis(200));
+        let mut plan = Plan::nothing();
+        if !seen.told {
+            plan = plan.again(Duration::from_millis(200));
+        }
         if let Some(word) = &seen.brought {
             let mut parcel = Parcel::new(
                 &errand.name_any(),
@@ -248,6 +264,24 @@ async fn what_an_act_leaves_behind_is_seen_at_once_and_the_outside_is_asked_agai
         .filter(|call| call.info.verb.writes())
         .collect();
     assert!(written.is_empty(), "{written:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn news_from_outside_wake_every_object() {
+    let (stage, outside) = up("one").await;
+    outside.0.lock().unwrap().told = true;
+    for name in ["e", "f"] {
+        let errand = Errand::new(name, ErrandSpec::default());
+        stage.isolated.create_object(errand).await.unwrap();
+        let done = |errand: &Errand| tells(errand, "Ready", "True");
+        stage.isolated.until(name, "ready", done).await;
+    }
+    outside.says("two");
+    outside.0.lock().unwrap().news.send_replace(());
+    for name in ["e", "f"] {
+        let has = |parcel: &Parcel| parcel.status.as_ref().is_some_and(|status| status.word == "two");
+        stage.isolated.until(name, "two", has).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

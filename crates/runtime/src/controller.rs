@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  own objects ──▶ store ─┐
-//!  other kinds ─▶ index ──┴─▶ queue (one per namespace served) ─▶ driver, at most N at once
+//!  other kinds ─▶ index ──┼─▶ queue (one per namespace served) ─▶ driver, at most N at once
+//!  outside ─▶ everything ─┘
 //! ```
 //!
 //! Invariants: nothing is reconciled before the controller's own kind is listed there, nor before every watch has its
@@ -252,6 +253,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
     for object in stores.iter().flat_map(Store::state) {
         wake.wake(&Key::of(object.as_ref()));
     }
+    let outside = from_outside(&driver, Arc::clone(&wake), stores.clone());
     let served = inputs.into_iter().zip(stores).zip(heard);
     let running =
         join_all(served.map(|((input, own), heard)| once_listed(Arc::clone(&driver), own, heard, input, stop.clone())));
@@ -261,10 +263,30 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
     };
     tokio::select! {
         _ = running => {}
+        () = outside => {}
         _ = broken => tracing::error!(controller = C::NAME, "a watch ended by itself"),
         () = late => tracing::warn!(controller = C::NAME, "reconciles that do not finish are dropped"),
     }
     tracing::info!(controller = C::NAME, "controller stopped");
+}
+
+/// Wakes everything at each change that the controller tells of; never ends.
+fn from_outside<C: Reconcile>(
+    driver: &Driver<C>,
+    wake: Arc<Wake<C>>,
+    stores: Vec<Store<Guarded<C>>>,
+) -> impl Future<Output = ()> {
+    let mut changes = driver.controller.outside();
+    async move {
+        while changes.next().await.is_some() {
+            for object in stores.iter().flat_map(Store::state) {
+                let key = Key::of(object.as_ref());
+                wake.retries.hurry(&key);
+                wake.wake(&key);
+            }
+        }
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Serves a place once the controller's own kind is listed there: kube's applier waits for its store whatever happens.

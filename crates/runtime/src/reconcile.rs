@@ -14,6 +14,7 @@
 
 use std::fmt::Debug;
 
+use futures::{StreamExt as _, stream, stream::BoxStream};
 use serde::Serialize;
 use tokio::sync::watch;
 use trellis_api::Managed;
@@ -57,6 +58,12 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
     fn contends(&self, object: &Self::Object) -> Vec<Reference> {
         let _ = object;
         Vec::new()
+    }
+
+    /// Tells of changes outside the cluster that may matter to any object, such as that of a file: each wakes all of them.
+    /// Asked once, when the controller starts. Nothing by default.
+    fn outside(&self) -> BoxStream<'static, ()> {
+        stream::pending().boxed()
     }
 
     /// Reads.

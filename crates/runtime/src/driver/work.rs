@@ -129,8 +129,9 @@ impl<'a, C: Reconcile> Work<'a, C> {
             return verdict(outcome.end, self.wrote);
         }
         let reported = C::report(&self.planned, &seen, &outcome);
+        let progress = progress(&outcome.end, &reported.ready, &reported.conditions);
         let mut drafts = reported.conditions;
-        drafts.extend(progress(&outcome.end, &reported.ready));
+        drafts.extend(progress);
         drafts.push(reported.ready);
         self.write_status(reported.status, drafts).await?;
         verdict(outcome.end, self.wrote)
@@ -358,19 +359,15 @@ fn verdict(end: End, wrote: bool) -> Result<Verdict> {
     }
 }
 
-/// The kstatus companions of `Ready`: present only while they are true.
-fn progress(end: &End, ready: &Draft) -> Option<Draft> {
+/// The kstatus companions of `Ready`: present only while they are true. What the kind says itself is nearer.
+fn progress(end: &End, ready: &Draft, said: &[Draft]) -> Option<Draft> {
     let type_ = match end {
         End::Done => return None,
         End::Waiting(_) | End::Failed(_) => RECONCILING,
         End::Refused(_) => STALLED,
     };
-    Some(Draft::new(
-        type_,
-        State::True,
-        ready.reason.clone(),
-        ready.message.clone(),
-    ))
+    let draft = Draft::new(type_, State::True, ready.reason.clone(), ready.message.clone());
+    said.iter().all(|said| said.type_ != type_).then_some(draft)
 }
 
 /// What only the user can mend is a refusal, whoever noticed it.
