@@ -72,6 +72,26 @@ impl Link {
         Self(Arc::new(url))
     }
 
+    /// The pairs of its query, decoded. They may be secrets.
+    #[must_use]
+    pub fn query(&self) -> Vec<(String, String)> {
+        self.0.query_pairs().into_owned().collect()
+    }
+
+    /// The same link without a query.
+    #[must_use]
+    pub fn without_query(&self) -> Self {
+        let mut url = Url::clone(&self.0);
+        url.set_query(None);
+        Self(Arc::new(url))
+    }
+
+    /// All of it, the query as well: for whoever may see secrets.
+    #[must_use]
+    pub fn whole(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &str {

@@ -84,6 +84,9 @@ pub enum HookCause {
     /// It wrote more than it may.
     #[error("too much output")]
     Output,
+    /// What it wrote is no change of a request.
+    #[error("no change of a request")]
+    Change,
     /// The sidecar does not answer.
     #[error("executor unreachable")]
     Unreachable,
@@ -132,6 +135,8 @@ pub enum Failure {
         name: String,
         /// Why.
         cause: HookCause,
+        /// The retries that the hooks of this round have used up, where there is one retry too few.
+        retries: Option<u32>,
     },
     /// Storing failed.
     #[error(transparent)]
@@ -148,7 +153,12 @@ impl Failure {
             // Another attempt meets the same certificate; the interval, or a changed CA bundle, is soon enough.
             // And what upstream serves today is upstream's to change.
             Self::Io(Cause::Tls | Cause::Encoding) | Self::Payload(_) => Category::Permanent,
-            Self::Io(_) => Category::Transient,
+            // The sidecar starts beside us, or again: that passes.
+            Self::Io(_)
+            | Self::Hook {
+                cause: HookCause::Unreachable,
+                ..
+            } => Category::Transient,
             Self::Refused(_) => Category::Configuration,
             Self::Hook { .. } => Category::Hook,
             Self::Storage(_) => Category::Storage,
@@ -160,6 +170,8 @@ impl Failure {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) | Self::Payload(refusal) => refusal.reason,
+            Self::Hook { .. } if self.used_up() => Reason::MaxRetriesExceeded.as_str(),
+            Self::Hook { .. } => Reason::HookFailed.as_str(),
             _ => match self.category() {
                 Category::Transient => Reason::FetchFailed.as_str(),
                 Category::RateLimited => Reason::RateLimited.as_str(),
@@ -181,6 +193,12 @@ impl Failure {
         }
     }
 
+    /// Whether a hook failed with no retry left.
+    fn used_up(&self) -> bool {
+        let retries = matches!(self, Self::Hook { retries: Some(_), .. });
+        retries && self.category() == Category::Hook
+    }
+
     fn wait(&self) -> Option<Duration> {
         match self {
             Self::Status { wait, .. } => *wait,
@@ -196,7 +214,8 @@ impl Failure {
     pub fn next(&self, failures: u32, backoff: &Backoff, chance: Chance) -> Next {
         match self.category() {
             Category::Configuration => Next::OnChange,
-            // A hook has used up the retries of its own policy.
+            Category::Hook if self.used_up() => Next::GivenUp,
+            // Its policy is to fail at once.
             Category::Permanent | Category::Hook => Next::AtInterval,
             _ if failures >= backoff.attempts => Next::GivenUp,
             Category::Transient | Category::Storage => Next::In(backoff.delay(failures, chance)),

@@ -20,6 +20,7 @@ pub mod measure;
 pub mod path;
 pub mod pipeline;
 pub mod reason;
+pub mod redact;
 pub mod retention;
 pub mod revision;
 pub mod shape;

@@ -98,7 +98,7 @@ impl Transform {
     ///
     /// # Errors
     /// `PermanentError`: the payload is neither JSON nor YAML. `SizeLimitExceeded`: payload, estimated work or result exceed
-    /// the bounds. `HookFailed`: the expression fails for this payload, or its result depends on the order of a map's fields.
+    /// the bounds. `TransformFailed`: the expression fails for this payload, or its result depends on the order of a map's fields.
     pub fn run(&self, payload: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refusal> {
         let too_much = |what: String| {
             Reason::SizeLimitExceeded
@@ -121,7 +121,7 @@ impl Transform {
         let trials = if self.weight.loops() { TRIALS } else { 1 };
         for _ in 1..trials {
             if self.evaluated(&body)? != first {
-                return Err(Reason::HookFailed
+                return Err(Reason::TransformFailed
                     .refuse(format!(
                         "transform {}: the result depends on the order of a map's fields",
                         self.name
@@ -151,7 +151,7 @@ impl Transform {
     }
 
     fn evaluated(&self, body: &Value) -> Result<String, Refusal> {
-        let failed = |what: &str| Reason::HookFailed.refuse(format!("transform {}: {what}", self.name));
+        let failed = |what: &str| Reason::TransformFailed.refuse(format!("transform {}: {what}", self.name));
         let mut context = Context::default().with_all();
         context.add_variable_from_value("body", cel(body));
         let result = self

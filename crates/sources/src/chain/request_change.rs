@@ -2,6 +2,8 @@
 //!
 //! ```text
 //!  Description ─▶ JSON on stdin ─▶ hook ─▶ stdout: empty, or { query?, headers?, body? } ─▶ Change
+//!       ▲                                                                                     │
+//!       └── what the next hook gets: the description with the change ◀────────────────────────┘
 //! ```
 //!
 //! Method and URL are not a hook's to change; the changed request passes validation and the egress policy again.
@@ -63,7 +65,18 @@ pub struct Description {
 }
 
 impl Description {
-    /// The JSON that the first hook gets: `{"method", "url", "query": {name: [value]}, "headers": {…}, "body"?}`.
+    /// The same with a change.
+    #[must_use]
+    pub fn with(self, change: &Change) -> Self {
+        Self {
+            query: change.query.clone().unwrap_or(self.query),
+            headers: change.headers.clone().unwrap_or(self.headers),
+            body: change.body.clone().or(self.body),
+            ..self
+        }
+    }
+
+    /// The JSON that a hook gets: `{"method", "url", "query": {name: [value]}, "headers": {…}, "body"?}`.
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
         // Strings and maps of strings always serialise.
@@ -83,17 +96,24 @@ pub struct Change {
 }
 
 impl Change {
-    /// Reads what the last hook wrote. Nothing, or white space, changes nothing.
+    /// This change, and a later one after it.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        Self {
+            query: later.query.or(self.query),
+            headers: later.headers.or(self.headers),
+            body: later.body.or(self.body),
+        }
+    }
+
+    /// Reads what a hook wrote. Nothing, or white space, changes nothing.
     ///
     /// # Errors
     /// When it is not such a JSON object, has other fields, is too large, or has a header that cannot be sent.
     pub fn parse(stdout: &[u8]) -> Result<Self, Refusal> {
         let refused = |why: String| {
-            Refusal::new(
-                REASON,
-                format!("the output of the preRequest hooks is no change of a request: {why}"),
-            )
-            .hint("write nothing, or a JSON object with query, headers or body")
+            Refusal::new(REASON, format!("its output is no change of a request: {why}"))
+                .hint("write nothing, or a JSON object with query, headers or body")
         };
         if stdout.len() > LIMIT {
             return Err(refused(format!("it has more than {LIMIT} bytes")));
@@ -207,6 +227,27 @@ mod tests {
         all.iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect()
+    }
+
+    #[test]
+    fn changes_follow_each_other_part_by_part() {
+        let change = |text: &str| Change::parse(text.as_bytes()).unwrap();
+        let (first, second) = (change(r#"{"query":{"a":"1"},"body":"x"}"#), change(r#"{"query":{}}"#));
+        let before = Description {
+            method: "POST".into(),
+            url: "https://a.example/x".into(),
+            query: entries(&[("b", "1")]),
+            headers: entries(&[("accept", "*/*")]),
+            body: None,
+        };
+        let after = before.clone().with(&first).with(&second);
+        assert_eq!(after, before.clone().with(&first.then(second)));
+        let expected = Description {
+            query: vec![],
+            body: Some("x".into()),
+            ..before
+        };
+        assert_eq!(after, expected);
     }
 
     #[test]

@@ -46,7 +46,9 @@ fn denied() -> Refusal {
 #[case(Failure::Refused(denied()), Category::Configuration, "AccessDenied", true)]
 #[case(Failure::Refused(Reason::ConfigurationError.refuse("x")), Category::Configuration, "ConfigurationError", true)]
 #[case(Failure::Payload(Reason::SizeLimitExceeded.refuse("x")), Category::Permanent, "SizeLimitExceeded", false)]
-#[case(Failure::Hook { name: "h".into(), cause: HookCause::Exit(404) }, Category::Hook, "HookFailed", false)]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Exit(404), retries: None }, Category::Hook, "HookFailed", false)]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Timeout, retries: Some(3) }, Category::Hook, "MaxRetriesExceeded", false)]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Unreachable, retries: Some(3) }, Category::Transient, "HookFailed", false)]
 #[case(
     Failure::Storage(StorageCause::NoSpace),
     Category::Storage,
@@ -67,7 +69,9 @@ fn a_failure(#[case] failure: Failure, #[case] category: Category, #[case] reaso
 #[case(Failure::Storage(StorageCause::Unavailable), 3, Next::In(Duration::from_secs(4)))]
 #[case(status(404), 1, Next::AtInterval)]
 #[case(Failure::Refused(Reason::ConfigurationError.refuse("x")), 1, Next::OnChange)]
-#[case(Failure::Hook { name: "h".into(), cause: HookCause::Timeout }, 1, Next::AtInterval)]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Timeout, retries: None }, 1, Next::AtInterval)]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Timeout, retries: Some(0) }, 1, Next::GivenUp)]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Unreachable, retries: None }, 1, Next::In(Duration::from_secs(1)))]
 fn what_follows(#[case] failure: Failure, #[case] failures: u32, #[case] expected: Next) {
     assert_eq!(failure.next(failures, &Backoff::default(), Chance::new(0.5)), expected);
 }

@@ -33,11 +33,11 @@ fn yaml_is_read_too() {
 
 #[rstest]
 #[case::parse("body.", "{}", "ConfigurationError", "does not parse")]
-#[case::unknown_variable("input.a", "{}", "HookFailed", "no variable or function input")]
+#[case::unknown_variable("input.a", "{}", "TransformFailed", "no variable or function input")]
 #[case::range("lists.range(1000000000)", "{}", "ConfigurationError", "not available")]
-#[case::missing("body.missing", BODY, "HookFailed", "no field \"missing\"")]
-#[case::types("body.text + body.n", BODY, "HookFailed", "types")]
-#[case::index("body.items[7]", BODY, "HookFailed", "types, or the result is out of range")]
+#[case::missing("body.missing", BODY, "TransformFailed", "no field \"missing\"")]
+#[case::types("body.text + body.n", BODY, "TransformFailed", "types")]
+#[case::index("body.items[7]", BODY, "TransformFailed", "types, or the result is out of range")]
 #[case::no_json("body.a", "a: [s3cret", "PermanentError", "neither JSON nor")]
 fn a_failure_says_which_and_why(
     #[case] expression: &str,
