@@ -2,10 +2,16 @@
 //! kustomize- and helm-controller, an upstream whose answers a test chooses.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "artifacts/allowed.rs"]
+mod allowed;
 #[path = "artifacts/applied.rs"]
 mod applied;
 #[path = "flux/archive.rs"]
 mod archive;
+#[path = "artifacts/hooked.rs"]
+mod hooked;
+#[path = "artifacts/hooks.rs"]
+mod hooks;
 #[path = "artifacts/hostile.rs"]
 mod hostile;
 #[path = "artifacts/published.rs"]
@@ -14,6 +20,8 @@ mod published;
 mod site;
 #[path = "artifacts/taken.rs"]
 mod taken;
+#[path = "artifacts/transforms.rs"]
+mod transforms;
 #[path = "artifacts/upstream.rs"]
 mod upstream;
 #[path = "artifacts/wire.rs"]

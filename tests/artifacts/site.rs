@@ -19,7 +19,7 @@ use trellis_runtime::{controller, health::Readiness, metrics::Metrics};
 use trellis_store::{Disk, Server, ServerSettings, Storage};
 use trellis_testkit::{Disturb, Recording, Script, eventually, plane::Isolated};
 
-use crate::{PLANE, flux, upstream::Upstream};
+use crate::{PLANE, flux, hooked::Hooked, upstream::Upstream};
 
 /// Loopback is where the upstreams of these tests are.
 pub(crate) struct Anywhere;
@@ -64,6 +64,7 @@ pub(crate) struct Site {
     pub(crate) recording: Recording,
     pub(crate) storage: TempDir,
     spool: TempDir,
+    hooked: Option<Hooked>,
     process: Option<Process>,
 }
 
@@ -81,8 +82,17 @@ impl Site {
         Self::with(prefix, Setup::default()).await
     }
 
+    /// And a sidecar with this whitelist.
+    pub(crate) async fn hooked(prefix: &str, rules: &str) -> Self {
+        Self::made(prefix, Setup::default(), Some(Hooked::start(rules))).await
+    }
+
     /// The same with the controller set otherwise.
     pub(crate) async fn with(prefix: &str, setup: Setup) -> Self {
+        Self::made(prefix, setup, None).await
+    }
+
+    async fn made(prefix: &str, setup: Setup, hooked: Option<Hooked>) -> Self {
         flux().await;
         let mut site = Self {
             namespace: PLANE.get().await.unwrap().isolated(prefix).await.unwrap(),
@@ -90,6 +100,7 @@ impl Site {
             recording: Recording::new(),
             storage: tempfile::tempdir().unwrap(),
             spool: tempfile::tempdir().unwrap(),
+            hooked,
             process: None,
         };
         site.launch(setup).await;
@@ -119,6 +130,7 @@ impl Site {
 
         let client = Client::with_resolver(setup.fetch, setup.egress, setup.resolve);
         let mut settings = Settings::new(format!("http://{address}"), self.spool.path());
+        settings.hooks = self.hooked.as_ref().map(Hooked::settings);
         (setup.change)(&mut settings);
         let sources = ExternalSources::new(settings, Generators::standard(&client), storage);
         let context = controller::Context {
@@ -137,6 +149,11 @@ impl Site {
             serving,
             _lead: lead,
         });
+    }
+
+    /// The sidecar.
+    pub(crate) fn sidecar(&mut self) -> &mut Hooked {
+        self.hooked.as_mut().unwrap()
     }
 
     /// Ends the controller and its file server.

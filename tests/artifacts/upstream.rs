@@ -27,6 +27,8 @@ pub(crate) struct Answer {
 struct Inner {
     answer: Answer,
     asked: Vec<(u16, HeaderMap)>,
+    /// Query and body of the last request.
+    last: (String, String),
 }
 
 /// A server on a free port of loopback; it ends with the test's runtime.
@@ -82,12 +84,25 @@ impl Upstream {
         self.lock().asked.last().unwrap().1.clone()
     }
 
+    /// The query of the last request.
+    pub(crate) fn last_query(&self) -> String {
+        self.lock().last.0.clone()
+    }
+
+    /// The body of the last request.
+    pub(crate) fn last_body(&self) -> String {
+        self.lock().last.1.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap()
     }
 }
 
 async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    let request = Request::from_parts(head, ());
     let mut inner = inner.lock().unwrap();
     let answer = inner.answer.clone();
     let known = request
@@ -97,6 +112,10 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request<Body>) 
     let unchanged = answer.status == 200 && answer.etag.is_some() && known == answer.etag.as_deref();
     let status = if unchanged { 304 } else { answer.status };
     inner.asked.push((status, request.headers().clone()));
+    inner.last = (
+        request.uri().query().unwrap_or_default().to_owned(),
+        String::from_utf8_lossy(&body).into_owned(),
+    );
     let mut response = (
         StatusCode::from_u16(status).unwrap(),
         if unchanged { Vec::new() } else { answer.body },

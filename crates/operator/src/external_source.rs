@@ -4,7 +4,7 @@
 //!  spec, Secrets, ExternalArtifact ─┐
 //!  stored file, last round ─────────┼─ see ─▶ plan: ExternalArtifact, acts ─▶ apply ─▶ act ─▶ report
 //!  clock ───────────────────────────┘                                          │
-//!                        round: fetch ─▶ package ─▶ store ◀─ when due or changed ┤
+//!             round: Production (hooks, fetch, pack) ─▶ store ◀─ when due or changed ┤
 //!                        collect: stored files that nobody needs any more ◀──────┘
 //! ```
 //!
@@ -14,6 +14,7 @@
 mod artifacts;
 mod order;
 mod policy;
+mod production;
 mod publish;
 mod report;
 mod round;
@@ -24,12 +25,14 @@ mod sweep;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{StreamExt as _, stream, stream::BoxStream};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::Secret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::ResourceExt as _;
 use serde::{Serialize, Serializer};
+use tokio::sync::watch;
 use trellis_api::external_source::{ExternalSource, ExternalSourceStatus, FINALIZER};
 use trellis_bindings::flux::ExternalArtifact;
 use trellis_core::Refusal;
@@ -46,19 +49,18 @@ use trellis_sources::{
 };
 use trellis_store::Storage;
 
-use self::{
-    order::Order,
-    round::{Came, Record, Round, Rounds},
-};
+use self::round::{Came, Record, Round, Rounds};
 
 pub use artifacts::{Artifacts, Backend, Options};
+pub use order::{Order, Rendered, RenderedHook, RenderedRequest, Secrets, secrets};
 pub use policy::Policy;
-pub use settings::Settings;
+pub use production::{Failed, Known, Packed, Product, Production, Progress, Step};
+pub use settings::{HooksSettings, Settings};
 
 /// Fetches, packages and publishes.
 pub struct ExternalSources {
     settings: Settings,
-    generators: trellis_fetch::Generators,
+    production: Production,
     storage: Arc<dyn Storage>,
     rounds: Rounds,
 }
@@ -69,6 +71,8 @@ pub struct Seen {
     order: Result<Order, Refusal>,
     /// What makes the artifact, beside upstream's body.
     pipeline: PipelineHash,
+    /// What the user should know of what decides about the source.
+    notes: Vec<String>,
     /// What is published.
     published: Option<Arc<ExternalArtifact>>,
     /// What is to be published: of the last round, or as the status says.
@@ -102,7 +106,7 @@ pub struct Asked {
     order: Order,
     /// What upstream said before, if that decides.
     #[serde(serialize_with = "conditional")]
-    known: Option<Validators>,
+    known: Option<Known>,
     /// The artifact that there is.
     #[serde(skip)]
     record: Option<Record>,
@@ -117,8 +121,8 @@ impl ExternalSources {
     #[must_use]
     pub fn new(settings: Settings, generators: trellis_fetch::Generators, storage: Arc<dyn Storage>) -> Self {
         Self {
+            production: Production::new(&settings, generators),
             settings,
-            generators,
             storage,
             rounds: Rounds::default(),
         }
@@ -182,6 +186,18 @@ impl Reconcile for ExternalSources {
         references
     }
 
+    fn outside(&self) -> BoxStream<'static, ()> {
+        let Some(executor) = self.production.executor() else {
+            return stream::pending().boxed();
+        };
+        // Of what hooks may run.
+        let changed = |mut rules: watch::Receiver<_>| async move {
+            rules.changed().await.ok()?;
+            Some(((), rules))
+        };
+        stream::unfold(executor.changes(), changed).boxed()
+    }
+
     async fn see(&self, world: &World, source: &ExternalSource) -> Result<Seen> {
         self.look(world, source).await
     }
@@ -196,7 +212,7 @@ impl Reconcile for ExternalSources {
         }
         let order = match &seen.order {
             Ok(order) => order,
-            Err(refusal) => return Ok(plan.refusing(refusal.clone())),
+            Err(refusal) => return Ok(plan.refusing(report::refused(seen, refusal))),
         };
         if is_due(source, seen) {
             return Ok(plan.act(Act::Round(Box::new(asked(source, seen, order)))));
@@ -248,7 +264,7 @@ impl Reconcile for ExternalSources {
 
 /// In a printed plan: whether upstream may answer that nothing changed.
 #[expect(clippy::ref_option, reason = "serde passes the field")]
-fn conditional<S: Serializer>(known: &Option<Validators>, to: S) -> Result<S::Ok, S::Error> {
+fn conditional<S: Serializer>(known: &Option<Known>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_bool(known.is_some())
 }
 
@@ -271,7 +287,7 @@ fn asked(source: &ExternalSource, seen: &Seen, order: &Order) -> Asked {
     let considered = trellis_sources::pipeline::Seen {
         pipeline: seen.pipeline,
         recorded: seen.record.as_ref().map(|record| record.pipeline),
-        validators: seen.record.as_ref().map_or(&unknown, |record| &record.validators),
+        validators: seen.record.as_ref().map_or(&unknown, |record| &record.known.validators),
         stored: seen.stored,
         published: if seen.published.is_some() {
             Published::Current
@@ -289,7 +305,11 @@ fn asked(source: &ExternalSource, seen: &Seen, order: &Order) -> Asked {
     };
     Asked {
         order: order.clone(),
-        known: (considered.ask() == Ask::IfChanged).then(|| considered.validators.clone()),
+        known: seen
+            .record
+            .as_ref()
+            .filter(|_| considered.ask() == Ask::IfChanged)
+            .map(|record| record.known.clone()),
         record: seen.record.clone(),
         pipeline: seen.pipeline,
         failures,

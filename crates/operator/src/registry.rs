@@ -58,7 +58,7 @@ impl Controller {
             Self::ExternalSource => {
                 let place = options.sources.backend.to_string();
                 let opened = Artifacts::open(options.sources.clone()).await;
-                Prepared::ExternalSource(opened.map_err(|source| Error::Storage { place, source })?)
+                Prepared::ExternalSource(Box::new(opened.map_err(|source| Error::Storage { place, source })?))
             }
             Self::Resilience => Prepared::Resilience(options.linkerd.clone()),
         })
@@ -67,7 +67,7 @@ impl Controller {
 
 /// A controller with what it has for all terms of this process.
 pub(crate) enum Prepared {
-    ExternalSource(Artifacts),
+    ExternalSource(Box<Artifacts>),
     Resilience(Linkerd),
 }
 

@@ -11,7 +11,8 @@ use super::{SecretKeyRef, rules};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Hooks {
-    /// Run before the request, in order. Each gets a description of the request and may change it.
+    /// Run before the request, in order. Each gets a description of the request, as the one before it left it, and may
+    /// change query, headers and body.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),

@@ -8,7 +8,8 @@ use strum::{Display, EnumIter};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Transform {
-    /// Language of the expression.
+    /// Language of the expression: cel. jq is read and refused, since nothing would bound it inside the operator; run it as
+    /// a hook.
     #[serde(rename = "type")]
     pub type_: TransformType,
 
@@ -26,7 +27,7 @@ pub enum TransformType {
     /// The Common Expression Language.
     #[default]
     Cel,
-    /// The language of jq.
+    /// The language of jq, which does not run inside the operator.
     Jq,
 }
 

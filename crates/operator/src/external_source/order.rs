@@ -1,6 +1,18 @@
 //! `Order`: what is asked of upstream, and what becomes of the answer: the spec and its Secrets, read into types. Pure.
 //!
+//! ```text
+//!  ExternalSource + its Secrets ─▶ Order ─┬▶ description, source(change) ─▶ the request
+//!                                         ├▶ hooks, transforms, shape ─▶ what becomes of the data
+//!                                         └▶ rendered: all of it that may be seen
+//! ```
+//!
 //! Invariant: no secret is in what an order shows.
+
+mod hook;
+mod http;
+mod rendered;
+mod s3;
+mod secret;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,36 +22,45 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Secret;
-use secrecy::SecretString;
+use kube::ResourceExt as _;
 use serde::{Serialize, Serializer};
 use trellis_api::external_source::{
-    ExternalSource, ExternalSourceSpec, GeneratorBlock, HttpGenerator, Output, OutputForm, S3Generator,
+    ExternalSource, ExternalSourceSpec, GeneratorBlock, Output, OutputForm, TransformType,
 };
 use trellis_core::{Digest, Refusal};
-use trellis_fetch::{Identity, Link, Method, Proxy, Request, S3Key, S3Object, Source, Trust, Via};
+use trellis_fetch::{S3Object, Source};
 use trellis_sources::{
+    chain::request_change::{Change, Description},
     destination::Destination,
     interval::{self, Interval},
     path::EntryPath,
     reason::Reason,
     shape::{Shape, Wrap},
+    transform::Transform,
 };
 
 use super::Settings;
 
+pub(super) use hook::Hook;
+pub use rendered::{Rendered, RenderedHook, RenderedRequest};
+
 /// The Secrets that a spec names, by name; none: there is no such Secret.
-pub(super) type Secrets = BTreeMap<String, Option<Arc<Secret>>>;
+pub type Secrets = BTreeMap<String, Option<Arc<Secret>>>;
 
 /// What is asked, and what becomes of the answer. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Order(Arc<Inner>);
+pub struct Order(Arc<Inner>);
 
-pub(crate) struct Inner {
-    pub(super) source: Source,
+pub(super) struct Inner {
+    asked: Asked,
     /// What is asked, without anything secret.
     pub(super) shown: String,
     pub(super) link: trellis_sources::link::Link,
     pub(super) interval: Interval,
+    pub(super) pre_request: Vec<Hook>,
+    pub(super) post_request: Vec<Hook>,
+    pub(super) max_retries: u32,
+    pub(super) transforms: Vec<Transform>,
     pub(super) destination: Destination,
     pub(super) shape: Shape,
     pub(super) unpack: Unpack,
@@ -49,6 +70,12 @@ pub(crate) struct Inner {
     pub(super) timeout: Option<Duration>,
 }
 
+/// What is asked, as long as hooks may still change it.
+enum Asked {
+    Http(Box<http::Draft>),
+    S3(Box<S3Object>),
+}
+
 /// How an archive is taken apart.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unpack {
@@ -56,34 +83,27 @@ pub(super) struct Unpack {
     pub(super) below: Option<EntryPath>,
 }
 
-impl std::ops::Deref for Order {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
-    }
-}
-
 impl fmt::Debug for Order {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.shown)
+        out.write_str(&self.0.shown)
     }
 }
 
 impl PartialEq for Order {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.shown == other.shown
+        Arc::ptr_eq(&self.0, &other.0) || self.0.shown == other.0.shown
     }
 }
 
 impl Serialize for Order {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.shown)
+        to.serialize_str(&self.0.shown)
     }
 }
 
-/// The Secrets that a spec names.
-pub(super) fn secrets(spec: &ExternalSourceSpec) -> BTreeSet<&str> {
+/// Names of the Secrets that a spec needs, all in the namespace of its source.
+#[must_use]
+pub fn secrets(spec: &ExternalSourceSpec) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     match spec.generator.block() {
         Some(GeneratorBlock::Http(http)) => {
@@ -98,6 +118,11 @@ pub(super) fn secrets(spec: &ExternalSourceSpec) -> BTreeSet<&str> {
         }
         _ => {}
     }
+    let hooks = spec.pre_request().iter().chain(spec.post_request());
+    let sources = hooks
+        .flat_map(|hook| &hook.env)
+        .filter_map(|variable| variable.value_from.as_ref());
+    names.extend(sources.map(|source| source.secret_key_ref.name.as_str()));
     names
 }
 
@@ -106,72 +131,136 @@ fn wrong(field: &str, message: impl Into<String>) -> Refusal {
 }
 
 impl Order {
-    /// Reads a source.
+    /// Reads a source, with the Secrets that [`secrets`] names.
     ///
-    /// Refuses with `ConfigurationError` a spec that cannot work, or a Secret or key that is missing.
-    pub(super) fn of(source: &ExternalSource, secrets: &Secrets, settings: &Settings) -> Result<Self, Refusal> {
+    /// # Errors
+    /// `ConfigurationError`: a spec that cannot work, or a Secret or key that is missing.
+    pub fn of(source: &ExternalSource, secrets: &Secrets, settings: &Settings) -> Result<Self, Refusal> {
         let spec = &source.spec;
-        let refuse_hooks = !spec.pre_request().is_empty() || !spec.post_request().is_empty();
-        if refuse_hooks {
-            return Err(wrong("spec.hooks", "this operator runs without a hook executor").hint("remove the hooks"));
-        }
-        if spec.all_transforms().next().is_some() {
-            return Err(wrong("spec.transforms", "this operator runs no transforms yet").hint("remove the transforms"));
-        }
-        let interval = Interval::parse("spec.interval", &spec.interval)?;
-        let destination = Destination::parse(
-            "spec.destinationPath",
-            spec.destination_path.as_deref().unwrap_or_default(),
-        )?;
+        let namespace = source.namespace();
+        let hooks = |which: &str, hooks: &[_]| Hook::all(which, hooks, namespace.as_deref(), secrets);
+        let output = spec.output.clone().unwrap_or_default();
+        let (asked, timeout, most, link) = asked(spec, secrets, settings)?;
         let checksum = spec.checksum.as_deref().map(|text| {
             text.parse()
                 .map_err(|_| wrong("spec.checksum", "not sha256: and 64 hexadecimal digits"))
         });
-        let output = spec.output.clone().unwrap_or_default();
-        let (asked, timeout, most, link) = match spec.generator.block() {
-            Some(GeneratorBlock::Http(http)) => {
-                let path = "spec.generator.http";
-                let asked = http_request(http, secrets, settings)?;
-                let link = trellis_sources::link::Link::parse(&format!("{path}.url"), &http.url)?;
-                (
-                    Source::Http(Box::new(asked)),
-                    timeout(path, http.timeout.as_deref())?,
-                    http.max_bytes,
-                    link,
-                )
-            }
-            Some(GeneratorBlock::S3(s3)) => {
-                let path = "spec.generator.s3";
-                let asked = s3_object(s3, secrets)?;
-                let host = s3
-                    .endpoint
-                    .clone()
-                    .unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", s3.region));
-                let url = format!("{}/{}/{}", host.trim_end_matches('/'), s3.bucket, s3.key);
-                let link = trellis_sources::link::Link::parse(&format!("{path}.endpoint"), &url)?;
-                (
-                    Source::S3(Box::new(asked)),
-                    timeout(path, s3.timeout.as_deref())?,
-                    s3.max_bytes,
-                    link,
-                )
-            }
-            _ => return Err(wrong("spec.generator", "the block that its type names is missing")),
-        };
-        Ok(Self(Arc::new(Inner {
-            source: asked,
+        let order = Self(Arc::new(Inner {
+            asked,
             shown: link.shown(),
             link,
-            interval,
-            destination,
+            interval: Interval::parse("spec.interval", &spec.interval)?,
+            pre_request: hooks("spec.hooks.preRequest", spec.pre_request())?,
+            post_request: hooks("spec.hooks.postRequest", spec.post_request())?,
+            max_retries: spec.max_retries,
+            transforms: transforms(spec)?,
+            destination: Destination::parse(
+                "spec.destinationPath",
+                spec.destination_path.as_deref().unwrap_or_default(),
+            )?,
             shape: shape(&output)?,
             unpack: unpack(&output)?,
             kustomization: output.kustomization,
             checksum: checksum.transpose()?,
             max_bytes: most.unwrap_or(settings.max_bytes).min(settings.max_bytes),
             timeout,
-        })))
+        }));
+        order.source(&Change::default())?;
+        Ok(order)
     }
+
+    /// What is asked and made, as far as it may be seen: no value of a header, a parameter or a variable.
+    #[must_use]
+    pub fn rendered(&self) -> Rendered {
+        Rendered::of(&self.0)
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// Whether any hook runs.
+    pub(super) fn has_hooks(&self) -> bool {
+        !self.0.pre_request.is_empty() || !self.0.post_request.is_empty()
+    }
+
+    /// What preRequest hooks are told of the request.
+    pub(super) fn description(&self) -> Description {
+        match &self.0.asked {
+            Asked::Http(draft) => draft.description(),
+            Asked::S3(_) => Description {
+                method: "GET".to_owned(),
+                url: self.0.shown.clone(),
+                ..Description::default()
+            },
+        }
+    }
+
+    /// What is asked, with what hooks changed of it: read and checked again as a whole.
+    pub(super) fn source(&self, change: &Change) -> Result<Source, Refusal> {
+        match &self.0.asked {
+            Asked::Http(draft) => Ok(Source::Http(Box::new(draft.request(change)?))),
+            Asked::S3(object) if *change == Change::default() => Ok(Source::S3(object.clone())),
+            Asked::S3(_) => Err(wrong(
+                "spec.hooks.preRequest",
+                "the request for an object of a store is signed; hooks cannot change it",
+            )),
+        }
+    }
+}
+
+/// What is asked, how long it may take, how much may come, and from where.
+type Found = (Asked, Option<Duration>, Option<u64>, trellis_sources::link::Link);
+
+fn asked(spec: &ExternalSourceSpec, secrets: &Secrets, settings: &Settings) -> Result<Found, Refusal> {
+    match spec.generator.block() {
+        Some(GeneratorBlock::Http(http)) => {
+            let path = "spec.generator.http";
+            let draft = http::Draft::of(http, secrets, settings)?;
+            let link = trellis_sources::link::Link::parse(&format!("{path}.url"), &http.url)?;
+            let timeout = timeout(path, http.timeout.as_deref())?;
+            Ok((Asked::Http(Box::new(draft)), timeout, http.max_bytes, link))
+        }
+        Some(GeneratorBlock::S3(s3)) => {
+            let path = "spec.generator.s3";
+            let object = s3::s3_object(s3, secrets)?;
+            let host = s3
+                .endpoint
+                .clone()
+                .unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", s3.region));
+            let url = format!("{}/{}/{}", host.trim_end_matches('/'), s3.bucket, s3.key);
+            let link = trellis_sources::link::Link::parse(&format!("{path}.endpoint"), &url)?;
+            let timeout = timeout(path, s3.timeout.as_deref())?;
+            Ok((Asked::S3(Box::new(object)), timeout, s3.max_bytes, link))
+        }
+        _ => Err(wrong("spec.generator", "the block that its type names is missing")),
+    }
+}
+
+/// The transforms, ready to run.
+fn transforms(spec: &ExternalSourceSpec) -> Result<Vec<Transform>, Refusal> {
+    let legacy = spec.transform.is_some();
+    let transforms = spec.all_transforms().enumerate();
+    let read = transforms.map(|(place, transform)| {
+        let (name, field) = if legacy {
+            ("spec.transform".to_owned(), "spec.transform".to_owned())
+        } else {
+            ((place + 1).to_string(), format!("spec.transforms[{place}]"))
+        };
+        match transform.type_ {
+            TransformType::Cel => Transform::cel(&name, &transform.expression)
+                .map_err(|refusal| refusal.field(format!("{field}.expression"))),
+            _ => Err(wrong(
+                &format!("{field}.type"),
+                format!(
+                    "{} does not run inside the operator, where nothing would bound it",
+                    transform.type_
+                ),
+            )
+            .hint("write the expression in CEL, or run jq as a hook in spec.hooks.postRequest")),
+        }
+    });
+    read.collect()
 }
 
 fn shape(output: &Output) -> Result<Shape, Refusal> {
@@ -221,155 +310,4 @@ fn timeout(path: &str, text: Option<&str>) -> Result<Option<Duration>, Refusal> 
 /// What a request of ours is refused for is the user's to change.
 fn refused(path: &str) -> impl Fn(trellis_fetch::Error) -> Refusal + '_ {
     move |error| wrong(path, error.to_string())
-}
-
-fn http_request(http: &HttpGenerator, secrets: &Secrets, settings: &Settings) -> Result<Request, Refusal> {
-    let path = "spec.generator.http";
-    let link = Link::parse(&http.url).map_err(|error| wrong(&format!("{path}.url"), error.to_string()))?;
-    let query = http.query.iter().map(|one| (one.name.as_str(), one.value.as_str()));
-    let link = if http.query.is_empty() {
-        link
-    } else {
-        link.with_query(query)
-    };
-    let mut request = Request::get(link);
-    let method = match http.method {
-        trellis_api::external_source::Method::Get => Method::Get,
-        trellis_api::external_source::Method::Post => Method::Post,
-        trellis_api::external_source::Method::Put => Method::Put,
-    };
-    let content = http.body.as_ref().map(|body| body.content.clone()).unwrap_or_default();
-    request = request.method(method, content.into_bytes()).map_err(refused(path))?;
-    let mut typed = false;
-    if let Some(reference) = &http.headers_secret_ref {
-        let field = format!("{path}.headersSecretRef");
-        for (name, value) in secret(secrets, &field, &reference.name)?.data.iter().flatten() {
-            typed |= name.eq_ignore_ascii_case("content-type");
-            let value = text(&field, &reference.name, name, &value.0)?;
-            request = request.header(name, &value).map_err(refused(&field))?;
-        }
-    }
-    if let (Some(body), false) = (&http.body, typed) {
-        request = request
-            .header("content-type", &body.content_type.clone().into())
-            .map_err(refused(path))?;
-    }
-    if http.insecure_skip_verify {
-        if !settings.allow_insecure_tls {
-            return Err(wrong(
-                &format!("{path}.insecureSkipVerify"),
-                "this operator does not allow servers that are not verified",
-            )
-            .hint("put the server's authority into a Secret and name it in caBundleSecretRef"));
-        }
-        request = request.trust(Trust::Unchecked);
-    }
-    let mut bundle = Vec::new();
-    if let Some(reference) = &http.ca_bundle_secret_ref {
-        let field = format!("{path}.caBundleSecretRef");
-        bundle.extend(value(secrets, &field, &reference.name, &reference.key)?);
-    }
-    if let Some(reference) = &http.cert_secret_ref {
-        let field = format!("{path}.certSecretRef");
-        let certificate = value(secrets, &field, &reference.name, "tls.crt")?;
-        let key = value(secrets, &field, &reference.name, "tls.key")?;
-        request = request.identity(Identity::new(certificate, key));
-        if let Ok(more) = value(secrets, &field, &reference.name, "ca.crt") {
-            bundle.push(b'\n');
-            bundle.extend(more);
-        }
-    }
-    if !bundle.is_empty() {
-        request = request.trust(Trust::RootsAnd(bundle));
-    }
-    if let Some(reference) = &http.proxy_secret_ref {
-        request = request.via(via(secrets, &format!("{path}.proxySecretRef"), &reference.name)?);
-    }
-    Ok(request)
-}
-
-fn s3_object(s3: &S3Generator, secrets: &Secrets) -> Result<S3Object, Refusal> {
-    let path = "spec.generator.s3";
-    let endpoint = s3
-        .endpoint
-        .as_deref()
-        .map(|text| Link::parse(text).map_err(|error| wrong(&format!("{path}.endpoint"), error.to_string())));
-    let key = match &s3.secret_ref {
-        None => None,
-        Some(reference) => {
-            let field = format!("{path}.secretRef");
-            let read = |key: &str| {
-                let bytes = value(secrets, &field, &reference.name, key)?;
-                text(&field, &reference.name, key, &bytes)
-            };
-            let id = read("accesskey")?;
-            Some(S3Key {
-                id: secrecy::ExposeSecret::expose_secret(&id).trim().to_owned(),
-                secret: read("secretkey")?,
-                token: read("sessiontoken").ok(),
-            })
-        }
-    };
-    let trust = match &s3.ca_bundle_secret_ref {
-        None => Trust::Roots,
-        Some(reference) => {
-            let field = format!("{path}.caBundleSecretRef");
-            Trust::RootsAnd(value(secrets, &field, &reference.name, &reference.key)?)
-        }
-    };
-    let via = match &s3.proxy_secret_ref {
-        None => Via::default(),
-        Some(reference) => via(secrets, &format!("{path}.proxySecretRef"), &reference.name)?,
-    };
-    Ok(S3Object {
-        endpoint: endpoint.transpose()?,
-        region: s3.region.clone(),
-        bucket: s3.bucket.clone(),
-        object: s3.key.clone(),
-        path_style: s3.in_path(),
-        key,
-        trust,
-        identity: None,
-        via,
-    })
-}
-
-fn via(secrets: &Secrets, field: &str, name: &str) -> Result<Via, Refusal> {
-    let read = |key: &str| {
-        let bytes = value(secrets, field, name, key)?;
-        text(field, name, key, &bytes)
-    };
-    let address = read("address")?;
-    let proxy = match (read("username"), read("password")) {
-        (Ok(user), Ok(password)) => {
-            let address = secrecy::ExposeSecret::expose_secret(&address).trim().to_owned();
-            let link = Link::parse(&address).map_err(|error| wrong(field, error.to_string()))?;
-            Proxy::with_credentials(link, secrecy::ExposeSecret::expose_secret(&user).trim(), &password)
-        }
-        _ => Proxy::parse(&address),
-    };
-    Ok(Via::Proxy(proxy.map_err(refused(field))?))
-}
-
-fn secret<'a>(secrets: &'a Secrets, field: &str, name: &str) -> Result<&'a Secret, Refusal> {
-    let found = secrets.get(name).and_then(Option::as_deref);
-    found.ok_or_else(|| {
-        wrong(
-            field,
-            format!("there is no Secret {name} in the namespace of the source"),
-        )
-        .hint("create it")
-    })
-}
-
-fn value(secrets: &Secrets, field: &str, name: &str, key: &str) -> Result<Vec<u8>, Refusal> {
-    let data = secret(secrets, field, name)?.data.as_ref();
-    let found = data.and_then(|data| data.get(key)).map(|value| value.0.clone());
-    found.ok_or_else(|| wrong(field, format!("Secret {name} has no key {key}")).hint("add the key"))
-}
-
-fn text(field: &str, name: &str, key: &str, bytes: &[u8]) -> Result<SecretString, Refusal> {
-    let text =
-        std::str::from_utf8(bytes).map_err(|_| wrong(field, format!("key {key} of Secret {name} is no text")))?;
-    Ok(text.to_owned().into())
 }

@@ -6,8 +6,11 @@ use kube::ResourceExt as _;
 use trellis_api::external_source::{
     Artifact, ExternalSource, ExternalSourceStatus, FORCE_AT, HISTORY_LIMIT, HistoryEntry, SOURCE_VERIFIED,
 };
-use trellis_core::condition::{Draft, State};
-use trellis_runtime::{Outcome, Reported};
+use trellis_core::{
+    Refusal,
+    condition::{Draft, RECONCILING, State},
+};
+use trellis_runtime::{End, Outcome, Reported};
 use trellis_sources::{failure::Next, interval::Interval, reason::Reason};
 
 use super::{
@@ -25,8 +28,8 @@ pub(super) fn report(source: &ExternalSource, seen: &Seen, outcome: &Outcome) ->
     let record = seen.record.as_ref();
     let mut status = ExternalSourceStatus {
         artifact: seen.servable().map(|record| artifact(seen, record)),
-        last_handled_etag: record.and_then(|record| record.validators.etag.clone()),
-        last_modified: record.and_then(|record| record.validators.last_modified.clone()),
+        last_handled_etag: record.and_then(|record| record.known.validators.etag.clone()),
+        last_modified: record.and_then(|record| record.known.validators.last_modified.clone()),
         pipeline_hash: record.map(|record| record.pipeline.to_string()),
         last_handled_force_at: before.last_handled_force_at.clone(),
         failures: failed.map_or(0, |(_, failures, _)| failures),
@@ -43,6 +46,16 @@ pub(super) fn report(source: &ExternalSource, seen: &Seen, outcome: &Outcome) ->
     let mut conditions = Vec::new();
     if source.spec.checksum.is_some() && record.is_some() {
         conditions.push(verified(seen));
+    }
+    if let Some(Came::Failed {
+        told,
+        next: Next::In(_) | Next::AtInterval,
+        ..
+    }) = seen.round.as_ref().map(|round| &round.came)
+        && matches!(outcome.end, End::Waiting(_))
+    {
+        let retrying = Reason::ProgressingWithRetry.as_str();
+        conditions.push(Draft::new(RECONCILING, State::True, retrying, told.clone()));
     }
     Reported {
         ready: outcome.ready(Reason::Succeeded.as_str(), message(source, seen)),
@@ -109,7 +122,7 @@ fn message(source: &ExternalSource, seen: &Seen) -> String {
     let mut parts = vec![format!("stored artifact for revision {}", record.revision)];
     let interval = Interval::parse("spec.interval", &source.spec.interval).ok();
     parts.extend(interval.and_then(Interval::note).map(ToOwned::to_owned));
-    parts.extend(record.warnings.iter().cloned());
+    parts.extend(record.warnings.iter().chain(&seen.notes).cloned());
     parts.join("; ")
 }
 
@@ -123,15 +136,31 @@ pub(super) fn failed(seen: &Seen, told: &str, next: Next, due: Option<Timestamp>
         Next::GivenUp => format!("the tries are used up; asked again at {at}"),
         _ => "nothing is tried until the spec, or an object that it names, changes".to_owned(),
     });
+    parts.extend(seen.notes.iter().cloned());
+    parts.push(served(seen));
+    parts.join("; ")
+}
+
+/// What a source says that cannot be asked, beside why.
+pub(super) fn refused(seen: &Seen, refusal: &Refusal) -> Refusal {
+    let mut parts = vec![refusal.message.clone()];
+    parts.extend(seen.notes.iter().cloned());
+    parts.push(served(seen));
+    Refusal {
+        message: parts.join("; "),
+        ..refusal.clone()
+    }
+}
+
+fn served(seen: &Seen) -> String {
     match seen.servable() {
-        Some(record) => parts.push(format!(
+        Some(record) => format!(
             "revision {} of {} is still served",
             record.revision,
             whole(record.stored)
-        )),
-        None => parts.push("nothing is served".to_owned()),
+        ),
+        None => "nothing is served".to_owned(),
     }
-    parts.join("; ")
 }
 
 /// Without parts of a second, as the API server keeps times.

@@ -15,9 +15,11 @@ use std::{
 use jiff::Timestamp;
 use trellis_sources::{
     failure::{Failure, Next},
-    pipeline::{PipelineHash, Validators},
+    pipeline::PipelineHash,
     revision::{ArtifactPath, Revision},
 };
+
+use super::production::Known;
 
 /// An artifact that is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +32,8 @@ pub(crate) struct Record {
     pub(crate) size: u64,
     /// When it was stored.
     pub(crate) stored: Timestamp,
-    /// What upstream said with the body.
-    pub(crate) validators: Validators,
+    /// What upstream said with the body, and of what.
+    pub(crate) known: Known,
     /// What made it, beside the body.
     pub(crate) pipeline: PipelineHash,
     /// What else is known, by name.

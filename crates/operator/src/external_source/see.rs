@@ -8,18 +8,21 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use trellis_api::external_source::{ExternalSource, FORCE_AT, REQUESTED_AT};
 use trellis_bindings::flux::ExternalArtifact;
-use trellis_core::Digest;
+use trellis_core::{Digest, Refusal};
+use trellis_hooks::{Kept, Report};
 use trellis_runtime::{Result, World};
 use trellis_sources::{
     pipeline::{Pipeline, Stored, Validators},
     retention,
     revision::ArtifactPath,
+    whitelist::Whitelist,
 };
 use trellis_store::{Key, Prefix};
 
 use super::{
     ExternalSources, Seen,
     order::{self, Order, Secrets},
+    production::{self, Known},
     round::Record,
     stored, unusable,
 };
@@ -33,9 +36,11 @@ impl ExternalSources {
             secrets.insert(secret.to_owned(), found);
         }
         let spec = serde_json::to_value(&source.spec).unwrap_or_default();
+        let rules = self.rules(source);
+        let version = rules.as_ref().map(version);
         let pipeline = Pipeline {
             spec: Some(&spec),
-            whitelist: None,
+            whitelist: version.as_deref(),
             resolved: resolved(&secrets),
         };
         let round = self.rounds.last(&namespace, &name, source.uid().as_deref());
@@ -57,7 +62,8 @@ impl ExternalSources {
             None
         };
         Ok(Seen {
-            order: Order::of(source, &secrets, &self.settings),
+            order: self.order(source, &secrets),
+            notes: rules.iter().filter_map(note).collect(),
             pipeline: pipeline.hash(),
             published: world.get::<ExternalArtifact>(Some(&namespace), &name).await?,
             record,
@@ -68,6 +74,23 @@ impl ExternalSources {
             base: self.settings.base.clone(),
             now,
         })
+    }
+
+    /// What is asked, if all of it may be.
+    fn order(&self, source: &ExternalSource, secrets: &Secrets) -> Result<Order, Refusal> {
+        let order = Order::of(source, secrets, &self.settings)?;
+        if order.has_hooks() {
+            let executor = self.production.executor().ok_or_else(production::no_executor)?;
+            executor.allows(&order)?;
+        }
+        Ok(order)
+    }
+
+    /// The rules for the hooks of a source; none: it has no hooks, or nobody runs them.
+    fn rules(&self, source: &ExternalSource) -> Option<Kept<Whitelist>> {
+        let executor = self.production.executor()?;
+        let hooks = source.spec.pre_request().iter().chain(source.spec.post_request());
+        (hooks.count() > 0).then(|| executor.rules())
     }
 
     /// Whether the file is there; read over when this process looks at it for the first time.
@@ -100,6 +123,22 @@ impl ExternalSources {
             modified: Timestamp::try_from(entry.stat.modified).unwrap_or_default(),
         });
         Ok(files.collect())
+    }
+}
+
+/// What of the rules decides about artifacts.
+fn version(rules: &Kept<Whitelist>) -> String {
+    let good = rules.good.as_ref();
+    good.map_or_else(|| "none".to_owned(), |whitelist| whitelist.version().to_owned())
+}
+
+/// What users of hooks should know of the rules.
+fn note(rules: &Kept<Whitelist>) -> Option<String> {
+    rules.good.as_ref()?;
+    match &rules.report {
+        Report::Good => None,
+        Report::Missing => Some("the whitelist of hooks is missing; the last good one counts".to_owned()),
+        _ => Some("the whitelist of hooks is broken; the last good one counts".to_owned()),
     }
 }
 
@@ -148,9 +187,13 @@ fn recorded(source: &ExternalSource) -> Option<Record> {
         revision: artifact.revision.parse().ok()?,
         size: artifact.size?,
         stored: artifact.last_update_time.0,
-        validators: Validators {
-            etag: status.last_handled_etag.clone(),
-            last_modified: status.last_modified.clone(),
+        known: Known {
+            validators: Validators {
+                etag: status.last_handled_etag.clone(),
+                last_modified: status.last_modified.clone(),
+            },
+            // Where hooks change the request, another process asks without validators once.
+            asked: None,
         },
         pipeline: status.pipeline_hash.as_ref()?.parse().ok()?,
         metadata: artifact.metadata.clone(),

@@ -1,8 +1,14 @@
 //! What the operator is told about sources.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use trellis_sources::{archive::Limits, failure::Backoff, retention::Retention};
+use trellis_hooks::{Client, Reload, ReloadError};
+use trellis_sources::{
+    archive::Limits,
+    failure::Backoff,
+    retention::Retention,
+    whitelist::{self, Whitelist},
+};
 
 /// What the operator is told about sources.
 #[derive(Debug, Clone)]
@@ -22,8 +28,36 @@ pub struct Settings {
     pub max_bytes: u64,
     /// What an upstream archive may unpack to.
     pub unpack: Limits,
-    /// Longest time of a round from request to stored file. Default: 30 min.
+    /// Longest time of a round from its first hook to the packed file. Default: 30 min.
     pub longest: Duration,
+    /// Who runs hooks. Default: nobody, and sources with hooks are refused.
+    pub hooks: Option<HooksSettings>,
+}
+
+/// Who runs hooks, and which.
+#[derive(Debug, Clone)]
+pub struct HooksSettings {
+    /// The sidecar.
+    pub client: Client,
+    /// What may run: asked before the sidecar is.
+    pub whitelist: Arc<Reload<Whitelist>>,
+    /// How many hooks are run at once; no more than the sidecar has places for. Default: 4, as the sidecar's.
+    pub at_once: usize,
+}
+
+impl HooksSettings {
+    /// The defaults, with the whitelist in this file, which is read again whenever it changes. That it is missing or broken
+    /// is no error here: no hook is allowed until it is good, and then the last good one counts.
+    ///
+    /// # Errors
+    /// When the folder of the file is not there.
+    pub fn open(client: Client, whitelist: impl Into<PathBuf>) -> Result<Self, ReloadError> {
+        Ok(Self {
+            client,
+            whitelist: Arc::new(Reload::start(whitelist, whitelist::LIMIT, Whitelist::parse)?),
+            at_once: 4,
+        })
+    }
 }
 
 impl Settings {
@@ -39,6 +73,7 @@ impl Settings {
             max_bytes: 100 << 20,
             unpack: Limits::default(),
             longest: Duration::from_mins(30),
+            hooks: None,
         }
     }
 }

@@ -9,23 +9,24 @@ use trellis_sources::{
     reason::Reason,
 };
 
-/// A failed round.
-#[derive(Debug)]
-pub(super) struct Failed {
+/// Why there is no artifact. Displayed as what the user is told: no query, no header, nothing secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{told}")]
+pub struct Failed {
     /// What it means.
-    pub(super) failure: Failure,
-    /// What the user is told: no query, no header, nothing secret.
-    pub(super) told: String,
+    pub failure: Failure,
+    /// What the user is told.
+    pub told: String,
 }
 
 impl Failed {
-    pub(super) fn of(failure: Failure) -> Self {
+    pub(in crate::external_source) fn of(failure: Failure) -> Self {
         let told = failure.to_string();
         Self { failure, told }
     }
 
     /// The folder for what is on its way.
-    pub(super) fn spool(error: &io::Error) -> Self {
+    pub(in crate::external_source) fn spool(error: &io::Error) -> Self {
         let cause = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StorageCause::NoSpace,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StorageCause::Denied,
@@ -38,21 +39,21 @@ impl Failed {
     }
 
     /// Something that cannot happen did.
-    pub(super) fn defect(error: &dyn Error) -> Self {
+    pub(in crate::external_source) fn defect(error: &dyn Error) -> Self {
         Self {
             failure: Failure::Storage(StorageCause::Unavailable),
             told: format!("a defect of the operator: {error}"),
         }
     }
 
-    pub(super) fn too_long(limit: Duration) -> Self {
+    pub(in crate::external_source) fn too_long(limit: Duration) -> Self {
         Self {
             failure: Failure::Io(Cause::Timeout),
             told: format!("the round took longer than {} s", limit.as_secs()),
         }
     }
 
-    pub(super) fn storage(error: &trellis_store::Error) -> Self {
+    pub(in crate::external_source) fn storage(error: &trellis_store::Error) -> Self {
         let cause = match error {
             trellis_store::Error::NoSpace { .. } => StorageCause::NoSpace,
             trellis_store::Error::Denied { .. } => StorageCause::Denied,
@@ -64,7 +65,7 @@ impl Failed {
         }
     }
 
-    pub(super) fn fetch(error: trellis_fetch::Error) -> Self {
+    pub(in crate::external_source) fn fetch(error: trellis_fetch::Error) -> Self {
         use trellis_fetch::Error as E;
         let told = chain(&error);
         let refused = |reason: Reason| Failure::Refused(reason.refuse(told.clone()));

@@ -17,13 +17,13 @@ use trellis_sources::{
     shape::{Content, Kustomization, NO_MANIFEST, Payload, Shape, holds_manifest},
 };
 
-use super::{super::order::Order, failed::Failed};
+use super::{super::order::Inner, Failed};
 
 /// Longest `Chart.yaml` that is read, in bytes.
 const CHART_LIMIT: u64 = 1 << 20;
 
 /// An archive on its way to the storage.
-pub(super) struct Packed {
+pub(super) struct Archived {
     pub(super) file: PathBuf,
     pub(super) measure: Measure,
     pub(super) id: RevisionId,
@@ -43,19 +43,18 @@ enum From {
     Bytes(Vec<u8>),
 }
 
-/// Packs the file `body` in `folder`.
+/// Packs the file `body` into one in `folder`.
 pub(super) fn pack(
-    order: &Order,
+    order: &Inner,
     folder: &Path,
-    size: u64,
+    (body, size): (&Path, u64),
     content_type: Option<&str>,
     limits: Limits,
-) -> Result<Packed, Failed> {
-    let body = folder.join("body");
+) -> Result<Archived, Failed> {
     let (mut entries, mut warnings) = if order.shape == Shape::Archive {
-        unpacked(order, folder, &body, limits)?
+        unpacked(order, folder, body, limits)?
     } else {
-        shaped(order, &body, size, content_type)?
+        shaped(order, body, size, content_type)?
     };
     entries.sort_by(|one, other| one.path.cmp(&other.path));
     if !holds_manifest(entries.iter().map(|entry| &entry.path)) {
@@ -81,7 +80,7 @@ pub(super) fn pack(
     }
     let (out, measure) = packer.finish().map_err(unpackable)?;
     out.sync_all().map_err(|error| Failed::spool(&error))?;
-    Ok(Packed {
+    Ok(Archived {
         file,
         measure,
         id,
@@ -98,7 +97,7 @@ fn unpackable(error: PackError) -> Failed {
 
 /// The data as one file, or as an object around it.
 fn shaped(
-    order: &Order,
+    order: &Inner,
     body: &Path,
     size: u64,
     content_type: Option<&str>,
@@ -134,7 +133,7 @@ fn shaped(
 }
 
 /// The files of the archive that the data is.
-fn unpacked(order: &Order, folder: &Path, body: &Path, limits: Limits) -> Result<(Vec<Entry>, Vec<String>), Failed> {
+fn unpacked(order: &Inner, folder: &Path, body: &Path, limits: Limits) -> Result<(Vec<Entry>, Vec<String>), Failed> {
     let mut input = File::open(body).map_err(|error| Failed::spool(&error))?;
     let mut head = Vec::new();
     let read = (&mut input).take(Format::HEAD as u64).read_to_end(&mut head);
@@ -178,7 +177,7 @@ fn unpacked(order: &Order, folder: &Path, body: &Path, limits: Limits) -> Result
 
 /// Keeps what is unpacked, under numbers: names of upstream are names in the archive only.
 struct Files<'a> {
-    order: &'a Order,
+    order: &'a Inner,
     place: PathBuf,
     entries: Vec<Entry>,
 }

@@ -1,0 +1,325 @@
+//! `Production`: from an order to a packed artifact on the spool. No cluster, no storage.
+//!
+//! ```text
+//!  Order ─▶ preRequest hooks ─▶ request ─▶ body ─▶ checksum ─▶ postRequest hooks ─▶ transforms ─▶ shape ─▶ pack ─▶ Packed
+//!              (whitelist, executor)         └──────── files of one folder, each gone when the next is there ───┘
+//! ```
+//!
+//! The controller stores what comes of it; `trellis source try FILE` does not. A command makes an artifact so:
+//!
+//! ```ignore
+//! let source: ExternalSource = serde_saphyr::from_str(&text)?;
+//! let mut named = Secrets::new();                        // by name; those of order::secrets(&source.spec) are needed
+//! named.insert("token".into(), Some(Arc::new(secret)));
+//! let mut settings = Settings::new("http://localhost", spool);
+//! settings.hooks = Some(HooksSettings::open(client, "/etc/hooks/whitelist.yaml")?);    // only for sources with hooks
+//! let order = Order::of(&source, &named, &settings)?;    // a Refusal says which field is wrong
+//! println!("{}", serde_json::to_string(&order.rendered())?);                           // `trellis source render FILE`
+//!
+//! let client = trellis_fetch::Client::new(trellis_fetch::Settings::default(), Arc::new(Policy::default()));
+//! let production = Production::new(&settings, Generators::standard(&client));
+//! let progress: Progress = Arc::new(|step| eprintln!("{step}"));
+//! match production.make(&order, &Known::default(), &progress).await? {                 // a Failed displays why not
+//!     Product::Packed(packed) => fs::copy(&packed.file, "artifact.tar.gz")?,           // goes when `packed` is dropped
+//!     Product::Unchanged => unreachable!("nothing was known"),
+//! };
+//! ```
+//!
+//! Hooks do not stream into each other: each reads a file and writes one. So none waits for upstream or for another one
+//! while its time runs, a chain needs one place in the executor whatever its length, hence chains never wait for each
+//! other's places, upstream's checksum is known before any command sees a byte, and what is ignored or tried again has its
+//! input. The price is a disk's: two files of the largest size at once, and their bytes twice through the page cache, which
+//! compressing costs many times over.
+//!
+//! Invariants: memory does not grow with the data, except for what is shaped or transformed, which is bounded; what is on
+//! its way lies in a folder of its own and goes with it; nothing but a whole output of a hook is used.
+
+mod chain;
+mod executor;
+mod failed;
+mod hooks;
+mod pack;
+mod transform;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, sync::Semaphore};
+use trellis_core::Digest;
+use trellis_fetch::{Body, Fetched, Generators, Transferred};
+use trellis_sources::{
+    archive::Limits,
+    chain::request_change::Change,
+    failure::Failure,
+    measure::Measure,
+    pipeline::Validators,
+    reason::Reason,
+    revision::{Revision, RevisionId},
+};
+
+use super::{Order, Settings};
+pub(super) use executor::Executor;
+pub use failed::Failed;
+pub(super) use hooks::no_executor;
+
+/// Transforms at once: each may hold its payload several times.
+const TRANSFORMS: usize = 2;
+
+/// Told what goes on, from any thread; it has to be quick.
+pub type Progress = Arc<dyn Fn(Step<'_>) + Send + Sync>;
+
+/// What goes on. Displayed as a short sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step<'a> {
+    /// A hook is run, or waits for a place to run in; again for each try.
+    Hook(&'a str),
+    /// Upstream is asked, and its body comes: told at its begin and for every piece.
+    Fetching(Transferred),
+    /// A transform works, counted from 1.
+    Transforming(usize),
+    /// The artifact is made of this many bytes.
+    Packing(u64),
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hook(name) => write!(out, "running hook {name}"),
+            Self::Fetching(Transferred { bytes: 0, total: None }) => out.write_str("asking"),
+            Self::Fetching(Transferred { bytes, total: None }) => write!(out, "fetched {bytes} bytes"),
+            Self::Fetching(Transferred {
+                bytes,
+                total: Some(total),
+            }) => write!(out, "fetched {bytes} of {total} bytes"),
+            Self::Transforming(number) => write!(out, "running transform {number}"),
+            Self::Packing(bytes) => write!(out, "packing {bytes} bytes"),
+        }
+    }
+}
+
+/// What is known of the source already. If it is still so, nothing is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// What upstream said with its body.
+    pub validators: Validators,
+    /// What it was asked, where hooks changed that: validators are good for one request only.
+    pub asked: Option<Digest>,
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub enum Product {
+    /// Upstream has what was known.
+    Unchanged,
+    /// A new artifact, which may be equal to one before.
+    Packed(Box<Packed>),
+}
+
+/// An artifact on the spool. Its file goes when this is dropped.
+#[derive(Debug)]
+pub struct Packed {
+    /// The archive, a tar.gz.
+    pub file: PathBuf,
+    /// Digest and size of the archive.
+    pub measure: Measure,
+    /// What people call its revision.
+    pub id: RevisionId,
+    /// What upstream said of its body.
+    pub validators: Validators,
+    /// What upstream was asked, where hooks changed that.
+    pub asked: Option<Digest>,
+    /// Bytes that upstream sent, decompressed.
+    pub fetched: u64,
+    /// What the user should know although it is no error.
+    pub warnings: Vec<String>,
+    /// Whether the same data may give another artifact, because a hook failed and was ignored: asked for again although
+    /// upstream says that it is the same.
+    pub provisional: bool,
+    _folder: TempDir,
+}
+
+impl Packed {
+    /// The revision under which it is published.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        Revision {
+            id: self.id.clone(),
+            digest: self.measure.digest,
+        }
+    }
+}
+
+/// Makes artifacts.
+#[derive(Debug)]
+pub struct Production {
+    generators: Generators,
+    executor: Option<Executor>,
+    spool: PathBuf,
+    unpack: Limits,
+    max_bytes: u64,
+    longest: Duration,
+    transforms: Arc<Semaphore>,
+}
+
+/// Data on its way.
+#[derive(Debug)]
+struct Data {
+    file: PathBuf,
+    size: u64,
+}
+
+impl Production {
+    /// One that fetches with `generators`, and runs hooks, keeps files and limits them as it is set.
+    #[must_use]
+    pub fn new(settings: &Settings, generators: Generators) -> Self {
+        Self {
+            generators,
+            executor: settings.hooks.as_ref().map(Executor::new),
+            spool: settings.spool.clone(),
+            unpack: settings.unpack,
+            max_bytes: settings.max_bytes,
+            longest: settings.longest,
+            transforms: Arc::new(Semaphore::new(TRANSFORMS)),
+        }
+    }
+
+    /// Makes the artifact, unless upstream has what is `known`. Dropping the future ends what it started.
+    ///
+    /// # Errors
+    /// Why there is none: what it means, and what the user is told.
+    pub async fn make(&self, order: &Order, known: &Known, progress: &Progress) -> Result<Product, Failed> {
+        let making = tokio::time::timeout(self.longest, self.made(order, known, progress));
+        making.await.unwrap_or_else(|_| Err(Failed::too_long(self.longest)))
+    }
+
+    pub(super) fn executor(&self) -> Option<&Executor> {
+        self.executor.as_ref()
+    }
+
+    async fn made(&self, order: &Order, known: &Known, progress: &Progress) -> Result<Product, Failed> {
+        let folder = tempfile::tempdir_in(&self.spool).map_err(|error| Failed::spool(&error))?;
+        let before = hooks::before(self.executor.as_ref(), order, progress).await?;
+        let asked = asked(&before.change);
+        // Validators of another request say nothing of this one.
+        let known = if known.asked == asked {
+            known.validators.clone()
+        } else {
+            Validators::default()
+        };
+        let wanted = wanted(order, known, progress);
+        let file = folder.path().join("body");
+        let Some(body) = self.fetch(order, &before.change, &wanted, &file).await? else {
+            return Ok(Product::Unchanged);
+        };
+        check(order, &body)?;
+        let fetched = Data { file, size: body.size };
+        let left = order.inner().max_retries.saturating_sub(before.retries);
+        let hooks = hooks::After {
+            folder: folder.path(),
+            most: self.max_bytes,
+            retries: left,
+        };
+        let (data, ignored) = hooks.run(self.executor.as_ref(), order, fetched, progress).await?;
+        let data = self.transformed(order, folder.path(), data, progress).await?;
+        progress(Step::Packing(data.size));
+        let archived = self.packed(order, folder.path(), data, body.content_type).await?;
+        let ignored: Vec<String> = before.ignored.into_iter().chain(ignored).collect();
+        Ok(Product::Packed(Box::new(Packed {
+            file: archived.file,
+            measure: archived.measure,
+            id: archived.id,
+            validators: Validators {
+                etag: body.validators.etag,
+                last_modified: body.validators.last_modified,
+            },
+            asked,
+            fetched: body.size,
+            provisional: !ignored.is_empty(),
+            warnings: ignored.into_iter().chain(archived.warnings).collect(),
+            _folder: folder,
+        })))
+    }
+
+    /// Upstream's body in a file; none: it is as it was known.
+    async fn fetch(
+        &self,
+        order: &Order,
+        change: &Change,
+        wanted: &trellis_fetch::Order,
+        file: &Path,
+    ) -> Result<Option<Body>, Failed> {
+        let source = order
+            .source(change)
+            .map_err(|refusal| Failed::of(Failure::Refused(refusal)))?;
+        let generator = self.generators.create(source).map_err(Failed::fetch)?;
+        let mut file = tokio::fs::File::create(file)
+            .await
+            .map_err(|error| Failed::spool(&error))?;
+        let fetched = generator.generate(wanted, &mut file).await.map_err(Failed::fetch)?;
+        file.flush().await.map_err(|error| Failed::spool(&error))?;
+        Ok(match fetched {
+            Fetched::NotModified => None,
+            Fetched::Body(body) => Some(body),
+        })
+    }
+
+    async fn packed(
+        &self,
+        order: &Order,
+        folder: &Path,
+        data: Data,
+        content_type: Option<String>,
+    ) -> Result<pack::Archived, Failed> {
+        let (order, folder, limits) = (order.clone(), folder.to_owned(), self.unpack);
+        let packing = tokio::task::spawn_blocking(move || {
+            let data = (data.file.as_path(), data.size);
+            pack::pack(order.inner(), &folder, data, content_type.as_deref(), limits)
+        });
+        packing.await.map_err(|error| Failed::defect(&error))?
+    }
+}
+
+/// How the request is made.
+fn wanted(order: &Order, known: Validators, progress: &Progress) -> trellis_fetch::Order {
+    let told = Arc::clone(progress);
+    told(Step::Fetching(Transferred { bytes: 0, total: None }));
+    trellis_fetch::Order {
+        known: trellis_fetch::Validators {
+            etag: known.etag,
+            last_modified: known.last_modified,
+        },
+        max_bytes: Some(order.inner().max_bytes),
+        total_timeout: order.inner().timeout,
+        progress: Some(Arc::new(move |transferred| told(Step::Fetching(transferred)))),
+    }
+}
+
+/// What tells this request from the one of the spec, where they differ in what an answer may depend on.
+fn asked(change: &Change) -> Option<Digest> {
+    let differs = change.query.is_some() || change.body.is_some();
+    differs.then(|| {
+        let text = serde_json::to_string(&(&change.query, &change.body)).unwrap_or_default();
+        Digest::of(text.as_bytes())
+    })
+}
+
+/// Compares the data with what the spec pins.
+fn check(order: &Order, body: &Body) -> Result<(), Failed> {
+    let Some(pinned) = order.inner().checksum.filter(|pinned| *pinned != body.digest) else {
+        return Ok(());
+    };
+    Err(Failed::of(Failure::Payload(
+        Reason::VerificationFailed
+            .refuse(format!(
+                "the data has the digest {}, and spec.checksum is {pinned}",
+                body.digest
+            ))
+            .hint("correct spec.checksum, or what the source serves"),
+    )))
+}
