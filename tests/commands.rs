@@ -14,6 +14,11 @@ use trellis_testkit::{fixtures::service, operator::binary, plane::Shared};
 mod doctor;
 #[path = "commands/hooks.rs"]
 mod hooks;
+#[path = "commands/source.rs"]
+mod source;
+#[path = "artifacts/upstream.rs"]
+#[expect(dead_code, reason = "some of it only the tests of artifacts need")]
+mod upstream;
 
 static PLANE: Shared = trellis_tests::operator_plane();
 

@@ -16,9 +16,9 @@ mod table;
 mod up;
 mod upstream;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Subcommand;
 
 use crate::out;
@@ -96,14 +96,6 @@ impl Which {
             (Some(_), false) => bail!("several run; say which with --pid, see: trellis dev status"),
         }
     }
-}
-
-/// The file of this program, also after a rebuild has put another one in its place.
-fn this_program() -> anyhow::Result<PathBuf> {
-    if cfg!(target_os = "linux") {
-        return Ok(PathBuf::from(format!("/proc/{}/exe", std::process::id())));
-    }
-    std::env::current_exe().context("cannot find this program")
 }
 
 /// A word that a POSIX shell reads as this text.

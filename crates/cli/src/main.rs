@@ -12,9 +12,11 @@ mod live;
 mod migrate;
 mod operator;
 mod out;
+mod source;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// Carries a Kubernetes platform through its whole life.
@@ -50,6 +52,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Turn legacy configuration into policies
     Migrate(migrate::Args),
+    /// What a source asks for, and what comes of it, without a cluster
+    Source(Box<source::Args>),
     /// Run the hooks of sources, as a sidecar of the operator
     Hooks(hooks::Args),
 }
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Command::Adopt(args) => adopt::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Source(args) => source::run(*args),
         Command::Hooks(args) => hooks::run(args),
     };
     match result {
@@ -81,6 +86,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The file of this program, also after a rebuild has put another one in its place.
+fn this_program() -> anyhow::Result<PathBuf> {
+    if cfg!(target_os = "linux") {
+        return Ok(PathBuf::from(format!("/proc/{}/exe", std::process::id())));
+    }
+    std::env::current_exe().context("cannot find this program")
 }
 
 /// Runs one piece of work that asks a cluster.

@@ -2,6 +2,8 @@
 
 mod sources;
 
+pub(crate) use sources::Egress;
+
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};

@@ -12,6 +12,7 @@
 //! last is served through every failure; while nothing changes, nothing is written.
 
 mod artifacts;
+mod measured;
 mod order;
 mod policy;
 mod production;

@@ -57,6 +57,11 @@ impl Metrics {
         Ok(text)
     }
 
+    /// Shows more than every controller has.
+    pub fn add(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Sets whether this process holds the Lease.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));

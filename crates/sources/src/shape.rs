@@ -115,6 +115,16 @@ impl Shape {
         }
     }
 
+    /// The same, with the payload under this key where none is chosen: the name that it has upstream.
+    #[must_use]
+    pub fn keyed(&self, name: &EntryPath) -> Self {
+        let mut shape = self.clone();
+        if let Self::ConfigMap(wrap) | Self::Secret(wrap) = &mut shape {
+            wrap.key.get_or_insert_with(|| name.name().to_owned());
+        }
+        shape
+    }
+
     /// The refusal of a payload that is larger than [`Shape::reads`].
     #[must_use]
     pub fn too_large(&self, size: u64) -> Refusal {

@@ -43,7 +43,7 @@ pub(crate) async fn start(plane: &ControlPlane, linkerd_version: &str) -> anyhow
     let artifacts = folder.join("artifacts");
     fs::create_dir_all(&artifacts).with_context(|| format!("cannot create {}", artifacts.display()))?;
     let files = format!("{}:{}", Ipv4Addr::LOCALHOST, trellis_devplane::free_port()?);
-    let mut command = Command::new(super::this_program()?);
+    let mut command = Command::new(crate::this_program()?);
     command
         .args(["operator", "--linkerd-version", linkerd_version, "--identity", "dev"])
         .args([

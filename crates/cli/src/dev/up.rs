@@ -257,7 +257,7 @@ fn detach(args: &Args) -> anyhow::Result<ExitCode> {
     remove_old_logs(&folder)?;
     let log = folder.join(format!("{}.log", std::process::id()));
     let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-    let mut command = Command::new(super::this_program()?);
+    let mut command = Command::new(crate::this_program()?);
     command
         .args(["dev", "up", "--kubernetes", &args.kubernetes.to_string()])
         .args([

@@ -4,7 +4,11 @@
 //! Credentials come from the environment alone: a flag is seen by everyone who lists processes.
 
 mod bucket;
+mod egress;
+mod hooks;
 mod http;
+
+pub(crate) use egress::Egress;
 
 use std::{
     env,
@@ -16,12 +20,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::builder::BoolishValueParser;
 use trellis_operator::external_source::{Backend, Options, Settings};
-use trellis_sources::{
-    egress::{EgressPolicy, HostGlob},
-    failure::Backoff,
-    interval,
-    retention::Retention,
-};
+use trellis_sources::{failure::Backoff, interval, retention::Retention};
 
 /// What serves artifacts within a cluster, unless it is called otherwise.
 const SERVICE: &str = "trellis-artifacts";
@@ -63,6 +62,11 @@ pub(crate) struct Sources {
     /// Let sources set insecureSkipVerify
     #[arg(long, env = "ALLOW_INSECURE_TLS", value_parser = BoolishValueParser::new())]
     allow_insecure_tls: bool,
+    /// Where Flux's notification-controller takes events, such as <http://notification-controller.flux-system.svc.cluster.local./>
+    #[arg(long, env = "EVENTS_ADDR", value_name = "URL")]
+    events_addr: Option<String>,
+    #[command(flatten)]
+    hooks: hooks::Hooks,
     #[command(flatten)]
     bucket: bucket::S3,
     #[command(flatten)]
@@ -71,59 +75,6 @@ pub(crate) struct Sources {
     http: http::Http,
     #[command(flatten)]
     retry: Retry,
-}
-
-#[derive(clap::Args)]
-#[command(next_help_heading = "External sources: what may be asked")]
-struct Egress {
-    /// Schemes that may be used
-    #[arg(long = "egress-schemes", id = "egress-schemes", env = "EGRESS_SCHEMES", value_delimiter = ',', default_values = ["http", "https"], value_name = "NAMES")]
-    schemes: Vec<Scheme>,
-    /// Only hosts like these; `*` stands for anything within a name
-    #[arg(
-        long = "egress-allow-host",
-        id = "egress-allow-host",
-        env = "EGRESS_ALLOW_HOST",
-        value_delimiter = ',',
-        value_name = "HOSTS"
-    )]
-    allow_host: Vec<HostGlob>,
-    /// Never hosts like these
-    #[arg(
-        long = "egress-deny-host",
-        id = "egress-deny-host",
-        env = "EGRESS_DENY_HOST",
-        value_delimiter = ',',
-        value_name = "HOSTS"
-    )]
-    deny_host: Vec<HostGlob>,
-    /// Hosts that may have any address, also one that is denied otherwise
-    #[arg(
-        long = "egress-trust-host",
-        id = "egress-trust-host",
-        env = "EGRESS_TRUST_HOST",
-        value_delimiter = ',',
-        value_name = "HOSTS"
-    )]
-    trust_host: Vec<HostGlob>,
-    /// Ranges of addresses that may be asked although they are denied otherwise
-    #[arg(
-        long = "egress-allow-cidr",
-        id = "egress-allow-cidr",
-        env = "EGRESS_ALLOW_CIDR",
-        value_delimiter = ',',
-        value_name = "RANGES"
-    )]
-    allow_cidr: Vec<ipnet::IpNet>,
-    /// Ranges that are never asked, such as those of Pods and Services
-    #[arg(
-        long = "egress-deny-cidr",
-        id = "egress-deny-cidr",
-        env = "EGRESS_DENY_CIDR",
-        value_delimiter = ',',
-        value_name = "RANGES"
-    )]
-    deny_cidr: Vec<ipnet::IpNet>,
 }
 
 #[derive(clap::Args)]
@@ -165,12 +116,6 @@ enum Kind {
     Memory,
     /// A bucket of an S3-compatible service
     S3,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Scheme {
-    Http,
-    Https,
 }
 
 impl Sources {
@@ -224,6 +169,7 @@ impl Sources {
         settings.allow_insecure_tls = self.allow_insecure_tls;
         settings.max_bytes = self.artifact_max_bytes;
         settings.backoff = self.retry.backoff()?;
+        settings.hooks = self.hooks.settings()?;
         let mut fetch = self.http.settings()?;
         fetch.max_bytes = self.artifact_max_bytes;
         fetch.allow_unchecked = self.allow_insecure_tls;
@@ -233,20 +179,8 @@ impl Sources {
             egress: self.egress.policy(),
             backend,
             listen,
+            events: self.events_addr,
         })
-    }
-}
-
-impl Egress {
-    fn policy(self) -> EgressPolicy {
-        EgressPolicy {
-            https_only: !self.schemes.contains(&Scheme::Http),
-            allow_hosts: self.allow_host,
-            deny_hosts: self.deny_host,
-            trust_hosts: self.trust_host,
-            allow_ranges: self.allow_cidr,
-            deny_ranges: self.deny_cidr,
-        }
     }
 }
 
@@ -284,6 +218,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use trellis_sources::egress::EgressPolicy;
 
     use super::*;
 
@@ -325,6 +260,19 @@ mod tests {
             (&["--storage-adv-addr", "user@host"], "HOST[:PORT]"),
             (&["--spool-path", "/nowhere"], "create it"),
             (&["--s3-use-ssl", "perhaps"], "perhaps"),
+            (
+                &["--hook-endpoint", "http://hooks.example:8082"],
+                "always in the same Pod",
+            ),
+            (
+                &[
+                    "--hook-endpoint",
+                    "unix:///h.sock",
+                    "--hook-whitelist",
+                    "/nowhere/w.yaml",
+                ],
+                "/nowhere",
+            ),
             (&["--retry-jitter-factor", "2"], "0 to 1"),
             (&["--retry-base-delay", "10m"], "--retry-max-delay"),
             (&["--http-timeout", "30"], "30s"),

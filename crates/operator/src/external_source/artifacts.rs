@@ -61,6 +61,8 @@ pub struct Options {
     pub backend: Backend,
     /// Where they are served.
     pub listen: SocketAddr,
+    /// Where notifications go; none: nowhere.
+    pub events: Option<String>,
 }
 
 /// What a process has for its sources.

@@ -108,6 +108,19 @@ fn bytes_are_binary_data_and_secrets_are_base64() {
     assert_eq!(yaml_of(&found)[0]["kind"], "Secret");
 }
 
+#[test]
+fn the_payload_is_under_its_own_name_where_no_key_is_chosen() {
+    let keyed = |wrap| Shape::ConfigMap(wrap).keyed(&EntryPath::parse("app.json").unwrap());
+    let found = shaped(&keyed(wrap("a")), b"{}").unwrap();
+    assert_eq!(yaml_of(&found)[0]["data"], json!({ "app.json": "{}" }));
+    let chosen = Wrap {
+        key: Some("b".to_owned()),
+        ..wrap("a")
+    };
+    let found = shaped(&keyed(chosen), b"{}").unwrap();
+    assert_eq!(yaml_of(&found)[0]["data"], json!({ "b": "{}" }));
+}
+
 #[rstest]
 #[case::at_the_limit(1 << 20, true)]
 #[case::over_it((1 << 20) + 1, false)]

@@ -224,7 +224,7 @@ pub(crate) const GROUPS: &[Group] = &[
             Step::Trellis(&["dev", "up", "--once", "--with", "flux"]),
             Step::Tests {
                 package: "trellis-tests",
-                targets: &["flux", "artifacts"],
+                targets: &["flux", "artifacts", "lives"],
             },
         ],
     },

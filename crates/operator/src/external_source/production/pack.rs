@@ -8,7 +8,7 @@ use std::{
 
 use trellis_sources::{
     archive::{self, Format, Limits, Links, Mode, PackError, Packer, Sink, UnpackError},
-    destination::default_name,
+    destination::{Naming, default_name},
     failure::Failure,
     measure::Measure,
     path::EntryPath,
@@ -113,6 +113,7 @@ fn shaped(
     let read = whole.as_deref().map_or(Payload::Spooled, Payload::Whole);
     let shaped = order
         .shape
+        .keyed(&default_name(&order.link, content_type, Naming::AsIs))
         .shape(&order.destination, &default, kustomization.as_ref(), read)
         .map_err(payload)?;
     let entries = shaped.entries.into_iter().map(|entry| match entry.content {
