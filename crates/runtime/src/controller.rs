@@ -247,7 +247,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
         }
         () = stop.cancelled() => return,
     }
-    let _counting = driver.metrics.count(census::<C>(stores.clone()));
+    let _counting = driver.metrics.count(census(Arc::clone(&driver), stores.clone()));
     context.readiness.synced();
     wake.started.store(true, Ordering::SeqCst);
     for object in stores.iter().flat_map(Store::state) {
@@ -333,14 +333,15 @@ async fn serve<C: Reconcile>(
     .await;
 }
 
-fn census<C: Reconcile>(stores: Vec<Store<Guarded<C>>>) -> impl Fn() -> Census {
+fn census<C: Reconcile>(driver: Arc<Driver<C>>, stores: Vec<Store<Guarded<C>>>) -> impl Fn() -> Census {
     move || {
         let objects: Vec<_> = stores.iter().flat_map(Store::state).collect();
-        Census::of(
+        let census = Census::of(
             C::COUNTED,
             C::GAUGES,
             objects.iter().map(|object| readable::<C>(object)),
-        )
+        );
+        census.and(driver.controller.levels())
     }
 }
 

@@ -66,6 +66,12 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
         stream::pending().boxed()
     }
 
+    /// Numbers of the controller itself, taken whenever they are scraped: the name behind the controller's prefix, a
+    /// sentence, the number. None by default.
+    fn levels(&self) -> Vec<(&'static str, &'static str, i64)> {
+        Vec::new()
+    }
+
     /// Reads.
     fn see(&self, world: &World, object: &Self::Object) -> impl Future<Output = Result<Self::Seen>> + Send;
 

@@ -166,4 +166,15 @@ impl Census {
             tallies,
         }
     }
+
+    /// With more numbers, which no object adds to.
+    pub(crate) fn and(mut self, levels: Vec<(&'static str, &'static str, i64)>) -> Self {
+        let tallies = levels.into_iter().map(|(name, help, number)| Tally {
+            name,
+            help,
+            sum: Sum::Total(number),
+        });
+        self.tallies.extend(tallies);
+        self
+    }
 }
