@@ -37,6 +37,7 @@ use tokio::sync::watch;
 use trellis_api::external_source::{ExternalSource, ExternalSourceStatus, FINALIZER};
 use trellis_bindings::flux::ExternalArtifact;
 use trellis_core::Refusal;
+use trellis_hooks::Report;
 use trellis_runtime::{
     Error, Item, Kinds, Outcome, Permission, Plan, Reconcile, Reference, Reported, Result, Says, World,
     permission::{Place, READ},
@@ -197,6 +198,13 @@ impl Reconcile for ExternalSources {
             Some(((), rules))
         };
         stream::unfold(executor.changes(), changed).boxed()
+    }
+
+    fn levels(&self) -> Vec<(&'static str, &'static str, i64)> {
+        let executor = self.production.executor().into_iter();
+        let good = executor.map(|executor| i64::from(executor.rules().report == Report::Good));
+        let help = "1 while the whitelist of hooks is good, 0 while an older one counts or none.";
+        good.map(|good| ("hook_whitelist_good", help, good)).collect()
     }
 
     async fn see(&self, world: &World, source: &ExternalSource) -> Result<Seen> {

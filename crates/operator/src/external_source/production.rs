@@ -5,26 +5,6 @@
 //!              (whitelist, executor)         └──────── files of one folder, each gone when the next is there ───┘
 //! ```
 //!
-//! The controller stores what comes of it; `trellis source try FILE` does not. A command makes an artifact so:
-//!
-//! ```ignore
-//! let source: ExternalSource = serde_saphyr::from_str(&text)?;
-//! let mut named = Secrets::new();                        // by name; those of order::secrets(&source.spec) are needed
-//! named.insert("token".into(), Some(Arc::new(secret)));
-//! let mut settings = Settings::new("http://localhost", spool);
-//! settings.hooks = Some(HooksSettings::open(client, "/etc/hooks/whitelist.yaml")?);    // only for sources with hooks
-//! let order = Order::of(&source, &named, &settings)?;    // a Refusal says which field is wrong
-//! println!("{}", serde_json::to_string(&order.rendered())?);                           // `trellis source render FILE`
-//!
-//! let client = trellis_fetch::Client::new(trellis_fetch::Settings::default(), Arc::new(Policy::default()));
-//! let production = Production::new(&settings, Generators::standard(&client));
-//! let progress: Progress = Arc::new(|step| eprintln!("{step}"));
-//! match production.make(&order, &Known::default(), &progress).await? {                 // a Failed displays why not
-//!     Product::Packed(packed) => fs::copy(&packed.file, "artifact.tar.gz")?,           // goes when `packed` is dropped
-//!     Product::Unchanged => unreachable!("nothing was known"),
-//! };
-//! ```
-//!
 //! Hooks do not stream into each other: each reads a file and writes one. So none waits for upstream or for another one
 //! while its time runs, a chain needs one place in the executor whatever its length, hence chains never wait for each
 //! other's places, upstream's checksum is known before any command sees a byte, and what is ignored or tried again has its
@@ -155,7 +135,36 @@ impl Packed {
     }
 }
 
-/// Makes artifacts.
+/// Makes artifacts. The controller stores what comes of it; a command does not, and calls it so:
+///
+/// ```no_run
+/// # use std::{collections::BTreeMap, error::Error, fs, path::Path, sync::Arc};
+/// # use k8s_openapi::api::core::v1::Secret;
+/// # use trellis_api::ExternalSource;
+/// # use trellis_fetch::{Client, Generators};
+/// # use trellis_operator::external_source::*;
+/// # async fn render_and_try(text: &str, secret: Secret, hooks: trellis_hooks::Client) -> Result<(), Box<dyn Error>> {
+/// let source: ExternalSource = serde_saphyr::from_str(text)?;
+/// // By name: those that `secrets(&source.spec)` names.
+/// let named = Secrets::from([("token".to_owned(), Some(Arc::new(secret)))]);
+/// let mut settings = Settings::new("http://localhost", "/tmp");
+/// if !source.spec.pre_request().is_empty() || !source.spec.post_request().is_empty() {
+///     settings.hooks = Some(HooksSettings::open(hooks, "/etc/hooks/whitelist.yaml")?);
+/// }
+/// let order = Order::of(&source, &named, &settings)?; // a Refusal names the field
+/// println!("{}", serde_json::to_string_pretty(&order.rendered())?); // trellis source render FILE
+///
+/// // trellis source try FILE
+/// let client = Client::new(trellis_fetch::Settings::default(), Arc::new(Policy::default()));
+/// let production = Production::new(&settings, Generators::standard(&client));
+/// let progress: Progress = Arc::new(|step| eprintln!("{step}"));
+/// if let Product::Packed(packed) = production.make(&order, &Known::default(), &progress).await? {
+///     eprintln!("{}", packed.revision());
+///     fs::copy(&packed.file, "artifact.tar.gz")?; // the file goes with `packed`
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Production {
     generators: Generators,
