@@ -14,12 +14,16 @@ mod hooked;
 mod hooks;
 #[path = "artifacts/hostile.rs"]
 mod hostile;
+#[path = "artifacts/production.rs"]
+mod production;
 #[path = "artifacts/published.rs"]
 mod published;
 #[path = "artifacts/site.rs"]
 mod site;
 #[path = "artifacts/taken.rs"]
 mod taken;
+#[path = "artifacts/told.rs"]
+mod told;
 #[path = "artifacts/transforms.rs"]
 mod transforms;
 #[path = "artifacts/upstream.rs"]

@@ -116,6 +116,11 @@ async fn a_broken_whitelist_keeps_the_last_good_one_and_is_told() {
         site.ready(name, "True", "Succeeded").await;
     }
     let asked = site.upstream.told().len();
+    let good = |site: &Site, number: u8| {
+        let line = format!("external_source_operator_hook_whitelist_good {number}\n");
+        site.metrics.render().unwrap().contains(&line)
+    };
+    assert!(good(&site, 1));
     site.sidecar().rules("commands: [");
     let told = says(
         &site,
@@ -124,6 +129,7 @@ async fn a_broken_whitelist_keeps_the_last_good_one_and_is_told() {
     )
     .await;
     assert_eq!(said(&told, "Ready").0, "True");
+    assert!(good(&site, 0));
     // It still runs what it ran.
     site.upstream.serves("2", "{\"a\":2}");
     site.request("app", "now").await;
@@ -137,6 +143,7 @@ async fn a_broken_whitelist_keeps_the_last_good_one_and_is_told() {
     let cured = |source: &ExternalSource| !said(source, "Ready").2.contains("whitelist");
     let cured: ExternalSource = site.namespace.until("app", "no longer told", cured).await;
     assert_eq!(said(&cured, "Ready").0, "True");
+    assert!(good(&site, 1));
 }
 
 /// Without a good whitelist no hook runs, sources without hooks are served, and the first good one is enough.

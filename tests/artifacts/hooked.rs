@@ -62,6 +62,11 @@ impl Hooked {
         self.root.path().join(name)
     }
 
+    /// How many runs have a folder: all that have not ended.
+    pub(crate) fn runs(&self) -> usize {
+        fs::read_dir(self.root.path().join("work")).unwrap().count()
+    }
+
     /// What the controller is told about it.
     pub(crate) fn settings(&self) -> HooksSettings {
         let client = Client::new(Endpoint::Socket(self.file("s")));

@@ -62,6 +62,7 @@ pub(crate) struct Site {
     pub(crate) namespace: Isolated,
     pub(crate) upstream: Upstream,
     pub(crate) recording: Recording,
+    pub(crate) metrics: Metrics,
     pub(crate) storage: TempDir,
     spool: TempDir,
     hooked: Option<Hooked>,
@@ -82,22 +83,23 @@ impl Site {
         Self::with(prefix, Setup::default()).await
     }
 
-    /// And a sidecar with this whitelist.
-    pub(crate) async fn hooked(prefix: &str, rules: &str) -> Self {
-        Self::made(prefix, Setup::default(), Some(Hooked::start(rules))).await
-    }
-
     /// The same with the controller set otherwise.
     pub(crate) async fn with(prefix: &str, setup: Setup) -> Self {
-        Self::made(prefix, setup, None).await
+        Self::raised(prefix, setup, None).await
     }
 
-    async fn made(prefix: &str, setup: Setup, hooked: Option<Hooked>) -> Self {
+    /// And with a sidecar that has this whitelist.
+    pub(crate) async fn hooked(prefix: &str, rules: &str) -> Self {
+        Self::raised(prefix, Setup::default(), Some(Hooked::start(rules))).await
+    }
+
+    async fn raised(prefix: &str, setup: Setup, hooked: Option<Hooked>) -> Self {
         flux().await;
         let mut site = Self {
             namespace: PLANE.get().await.unwrap().isolated(prefix).await.unwrap(),
             upstream: Upstream::start().await,
             recording: Recording::new(),
+            metrics: Metrics::default(),
             storage: tempfile::tempdir().unwrap(),
             spool: tempfile::tempdir().unwrap(),
             hooked,
@@ -139,7 +141,7 @@ impl Site {
                 .unwrap(),
             namespaces: vec![self.namespace.name().to_owned()],
             identity: "test".to_owned(),
-            metrics: Metrics::default(),
+            metrics: self.metrics.clone(),
             readiness: Readiness::awaiting(1),
         };
         let running = tokio::spawn(controller::run(sources, context, stop.clone()));

@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
+use trellis_testkit::Gate;
 
 /// What every request gets.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ struct Inner {
     asked: Vec<(u16, HeaderMap)>,
     /// Query and body of the last request.
     last: (String, String),
+    /// Where answers wait.
+    gate: Option<Gate>,
 }
 
 /// A server on a free port of loopback; it ends with the test's runtime.
@@ -84,6 +87,11 @@ impl Upstream {
         self.lock().asked.last().unwrap().1.clone()
     }
 
+    /// From now on answers wait here.
+    pub(crate) fn waits_at(&self, gate: &Gate) {
+        self.lock().gate = Some(gate.clone());
+    }
+
     /// The query of the last request.
     pub(crate) fn last_query(&self) -> String {
         self.lock().last.0.clone()
@@ -103,6 +111,10 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request<Body>) 
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let request = Request::from_parts(head, ());
+    let gate = inner.lock().unwrap().gate.clone();
+    if let Some(gate) = gate {
+        gate.pass().await;
+    }
     let mut inner = inner.lock().unwrap();
     let answer = inner.answer.clone();
     let known = request
