@@ -14,6 +14,8 @@ use trellis_testkit::{fixtures::service, operator::binary, plane::Shared};
 mod doctor;
 #[path = "commands/hooks.rs"]
 mod hooks;
+#[path = "commands/reconcile.rs"]
+mod reconcile;
 #[path = "commands/source.rs"]
 mod source;
 #[path = "artifacts/upstream.rs"]

@@ -10,9 +10,12 @@ mod hooks;
 mod lint;
 mod live;
 mod migrate;
+mod object;
 mod operator;
 mod out;
+mod reconcile;
 mod source;
+mod suspend;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -52,6 +55,12 @@ enum Command {
     Doctor(doctor::Args),
     /// Turn legacy configuration into policies
     Migrate(migrate::Args),
+    /// Ask for an object to be carried out now, and wait until it was
+    Reconcile(reconcile::Args),
+    /// Leave an object alone; what was written for it stays
+    Suspend(suspend::Suspend),
+    /// Carry a suspended object out again, and wait until it was
+    Resume(suspend::Resume),
     /// What a source asks for, and what comes of it, without a cluster
     Source(Box<source::Args>),
     /// Run the hooks of sources, as a sidecar of the operator
@@ -76,6 +85,9 @@ fn main() -> ExitCode {
         Command::Adopt(args) => adopt::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
+        Command::Suspend(args) => suspend::suspend(&args),
+        Command::Resume(args) => suspend::resume(&args),
         Command::Source(args) => source::run(*args),
         Command::Hooks(args) => hooks::run(args),
     };
