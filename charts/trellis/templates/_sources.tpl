@@ -123,6 +123,8 @@
   value: {{ include "trellis.hooks.endpoint" . }}
 - name: HOOK_WHITELIST_PATH
   value: /etc/hooks/whitelist.yaml
+- name: HOOK_AT_ONCE
+  value: {{ int .Values.hooks.atOnce | quote }}
 {{- if .Values.hooks.token.existingSecret }}
 - name: HOOK_TOKEN_FILE
   value: /etc/hooks-token/token

@@ -38,6 +38,7 @@ const WITHOUT_FLAG: &[&str] = &[
     "HOOK_EXECUTOR_ENDPOINT",
     "HOOK_WHITELIST_PATH",
     "HOOK_TOKEN_FILE",
+    "HOOK_AT_ONCE",
 ];
 
 /// Starts the binary as every container does.
