@@ -170,6 +170,10 @@ impl Failure {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Refused(refusal) | Self::Payload(refusal) => refusal.reason,
+            Self::Hook {
+                cause: HookCause::Output,
+                ..
+            } => Reason::SizeLimitExceeded.as_str(),
             Self::Hook { .. } if self.used_up() => Reason::MaxRetriesExceeded.as_str(),
             Self::Hook { .. } => Reason::HookFailed.as_str(),
             _ => match self.category() {

@@ -19,6 +19,8 @@ const SHORTEST: usize = 4;
 pub struct Redaction {
     /// Longest first, so that none is hidden in part.
     values: Vec<String>,
+    /// Said in place of any text.
+    instead: Option<&'static str>,
 }
 
 impl Redaction {
@@ -36,18 +38,36 @@ impl Redaction {
         }
         all.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         all.dedup();
-        Self { values: all }
+        Self {
+            values: all,
+            instead: None,
+        }
+    }
+
+    /// Hides everything: whoever reads it learns `why`.
+    #[must_use]
+    pub fn whole(why: &'static str) -> Self {
+        Self {
+            values: Vec::new(),
+            instead: Some(why),
+        }
     }
 
     /// Hides what either hides.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self::of(self.values.into_iter().chain(other.values))
+        Self {
+            instead: self.instead.or(other.instead),
+            ..Self::of(self.values.into_iter().chain(other.values))
+        }
     }
 
     /// The text without them.
     #[must_use]
     pub fn hide(&self, text: &str) -> String {
+        if let Some(why) = self.instead.filter(|_| !text.trim().is_empty()) {
+            return why.to_owned();
+        }
         let mut text = text.to_owned();
         for value in &self.values {
             text = text.replace(value, HIDDEN);
@@ -91,6 +111,13 @@ mod tests {
     #[case::none(&[""], "no such key", "no such key")]
     fn secrets_are_hidden(#[case] values: &[&str], #[case] text: &str, #[case] expected: &str) {
         assert_eq!(Redaction::of(values.iter().copied()).hide(text), expected);
+    }
+
+    #[test]
+    fn everything_can_be_hidden() {
+        let redaction = Redaction::of(["geheim"]).and(Redaction::whole("(not shown)"));
+        assert_eq!(redaction.hide("anything at all"), "(not shown)");
+        assert_eq!(redaction.hide("\n"), "\n");
     }
 
     proptest! {

@@ -47,6 +47,7 @@ fn denied() -> Refusal {
 #[case(Failure::Refused(Reason::ConfigurationError.refuse("x")), Category::Configuration, "ConfigurationError", true)]
 #[case(Failure::Payload(Reason::SizeLimitExceeded.refuse("x")), Category::Permanent, "SizeLimitExceeded", false)]
 #[case(Failure::Hook { name: "h".into(), cause: HookCause::Exit(404), retries: None }, Category::Hook, "HookFailed", false)]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Output, retries: None }, Category::Hook, "SizeLimitExceeded", false)]
 #[case(Failure::Hook { name: "h".into(), cause: HookCause::Timeout, retries: Some(3) }, Category::Hook, "MaxRetriesExceeded", false)]
 #[case(Failure::Hook { name: "h".into(), cause: HookCause::Unreachable, retries: Some(3) }, Category::Transient, "HookFailed", false)]
 #[case(
