@@ -160,6 +160,28 @@ async fn variables_come_from_the_spec_and_from_secrets_and_are_never_told() {
     assert!(!serde_json::to_string(&failed.status).unwrap().contains("geheim"));
 }
 
+/// What a hook says of data that becomes a Secret is not told: programs repeat what they cannot read.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_of_data_that_becomes_a_secret() {
+    let site = Site::hooked("private", RULES).await;
+    site.upstream.serves("1", "\"geheim\"");
+    let hook = json!({ "name": "pick", "command": "jq", "args": [".[]"] });
+    let output = json!({ "as": "Secret", "object": { "name": "token", "key": "token" } });
+    site.source(
+        "app",
+        "app.json",
+        json!({ "hooks": { "postRequest": [hook] }, "output": output }),
+    )
+    .await;
+    let failed = site.ready("app", "False", "HookFailed").await;
+    let (_, _, message) = said(&failed, "Ready");
+    assert!(
+        message.contains("hook pick: exited with code 5: (what it said is not shown"),
+        "{message}"
+    );
+    assert!(!serde_json::to_string(&failed.status).unwrap().contains("geheim"));
+}
+
 /// `ignore` passes the input on, and says so; `fail` fails at once; `retry` tries again until maxRetries of the whole chain is
 /// used up, across both lists.
 #[tokio::test(flavor = "multi_thread")]
@@ -242,7 +264,7 @@ async fn a_hook_has_limits_of_time_and_of_output() {
     let much = with(script("much", "head -c 100 /dev/zero"), json!({ "maxOutputBytes": 99 }));
     site.source("much", "app.txt", json!({ "hooks": { "postRequest": [much] } }))
         .await;
-    let failed = site.ready("much", "False", "HookFailed").await;
+    let failed = site.ready("much", "False", "SizeLimitExceeded").await;
     let (_, _, message) = said(&failed, "Ready");
     assert!(
         message.contains("hook much: stdout has more than 99 bytes"),

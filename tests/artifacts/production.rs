@@ -216,6 +216,25 @@ async fn what_the_sidecar_denies_is_denied() {
     assert!(failed.to_string().starts_with("hook work: "), "{failed}");
 }
 
+/// What a hook writes is bounded by what the operator allows of any source, and so is the disk that it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disk_that_hooks_take_is_bounded() {
+    let bench = Bench::new(RULES).await;
+    bench.upstream.serves("1", "{}");
+    let hook = json!({ "name": "much", "command": "bash", "args": ["-c", "yes"], "maxOutputBytes": 1 << 30 });
+    let source = bench.source(json!({ "hooks": { "postRequest": [hook] } }));
+    let mut settings = bench.settings();
+    settings.max_bytes = 1 << 20;
+    let order = Order::of(&source, &Secrets::new(), &settings).unwrap();
+    let client = Client::new(trellis_fetch::Settings::default(), Arc::new(Anywhere));
+    let production = Production::new(&settings, Generators::standard(&client));
+    let quiet: Progress = Arc::new(|_| {});
+    let failed = production.make(&order, &Known::default(), &quiet).await.unwrap_err();
+    assert_eq!(failed.failure.reason(), "SizeLimitExceeded");
+    assert_eq!(failed.to_string(), "hook much: stdout has more than 1048576 bytes");
+    assert_eq!(std::fs::read_dir(bench.spool.path()).unwrap().count(), 0);
+}
+
 /// Many chains at once, each longer than the sidecar has places: none waits for another's place.
 #[tokio::test(flavor = "multi_thread")]
 async fn chains_do_not_wait_for_each_other() {

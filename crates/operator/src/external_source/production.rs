@@ -19,6 +19,7 @@ mod executor;
 mod failed;
 mod hooks;
 mod pack;
+mod spool;
 mod transform;
 
 use std::{
@@ -46,6 +47,7 @@ use super::{Order, Settings};
 pub(super) use executor::Executor;
 pub use failed::Failed;
 pub(super) use hooks::no_executor;
+use spool::Spool;
 
 /// Transforms at once: each may hold its payload several times.
 const TRANSFORMS: usize = 2;
@@ -169,7 +171,7 @@ impl Packed {
 pub struct Production {
     generators: Generators,
     executor: Option<Executor>,
-    spool: PathBuf,
+    spool: Spool,
     unpack: Limits,
     max_bytes: u64,
     longest: Duration,
@@ -184,13 +186,14 @@ struct Data {
 }
 
 impl Production {
-    /// One that fetches with `generators`, and runs hooks, keeps files and limits them as it is set.
+    /// One that fetches with `generators`, and runs hooks, keeps files and limits them as it is set. What a process left in
+    /// the folder for files that is dead is removed.
     #[must_use]
     pub fn new(settings: &Settings, generators: Generators) -> Self {
         Self {
             generators,
             executor: settings.hooks.as_ref().map(Executor::new),
-            spool: settings.spool.clone(),
+            spool: Spool::open(&settings.spool),
             unpack: settings.unpack,
             max_bytes: settings.max_bytes,
             longest: settings.longest,
@@ -212,7 +215,7 @@ impl Production {
     }
 
     async fn made(&self, order: &Order, known: &Known, progress: &Progress) -> Result<Product, Failed> {
-        let folder = tempfile::tempdir_in(&self.spool).map_err(|error| Failed::spool(&error))?;
+        let folder = self.spool.place().map_err(|error| Failed::spool(&error))?;
         let before = hooks::before(self.executor.as_ref(), order, progress).await?;
         let asked = asked(&before.change);
         // Validators of another request say nothing of this one.

@@ -159,11 +159,11 @@ async fn create(file: &Path) -> Result<File, Fault> {
 fn fault(hook: &Hook, hidden: &Redaction, error: Error) -> Fault {
     let cause = match error {
         Error::NotAllowed(sentence) => {
-            let refusal = Reason::AccessDenied.refuse(hidden.hide(&sentence));
+            let refusal = Reason::AccessDenied.refuse(hook.hidden.hide(&sentence));
             return Fault::Denied(refusal.hint("whoever runs the operator can add it to the whitelist of hooks"));
         }
         Error::Refused(sentence) => {
-            return Fault::NotAllowed(Reason::ConfigurationError.refuse(hidden.hide(&sentence)));
+            return Fault::NotAllowed(Reason::ConfigurationError.refuse(hook.hidden.hide(&sentence)));
         }
         Error::Kept(error) => return Fault::Spool(error),
         Error::Input(why) => return Fault::Spool(io::Error::other(why)),

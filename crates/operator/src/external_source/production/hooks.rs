@@ -13,6 +13,7 @@ use trellis_sources::{
     failure::{Failure, HookCause},
     reason::Reason,
     redact::Redaction,
+    shape::Shape,
 };
 
 use super::{
@@ -128,6 +129,7 @@ impl After<'_> {
         }
         let mut file = Files {
             executor: executor(runner)?,
+            secret: matches!(order.inner().shape, Shape::Secret(_)),
             folder: self.folder,
             most: self.most,
             data,
@@ -141,6 +143,8 @@ impl After<'_> {
 /// Data that goes from file to file.
 struct Files<'a> {
     executor: &'a Executor,
+    /// Whether it becomes a Secret: programs repeat in their messages what they cannot read.
+    secret: bool,
     folder: &'a Path,
     most: u64,
     data: Data,
@@ -159,7 +163,12 @@ impl Carried for Files<'_> {
         let file = self.next();
         let most = hook.max_output.unwrap_or(self.most).min(self.most);
         let between = (self.data.file.as_path(), file.as_path());
-        let done = self.executor.pipe(hook, &hook.hidden, between, most).await;
+        let hidden = if self.secret {
+            Redaction::whole("(what it said is not shown, because the data becomes a Secret)")
+        } else {
+            hook.hidden.clone()
+        };
+        let done = self.executor.pipe(hook, &hidden, between, most).await;
         let goes = if done.is_ok() { &self.data.file } else { &file };
         tokio::fs::remove_file(goes).await.map_err(Fault::Spool)?;
         let size = done?;
