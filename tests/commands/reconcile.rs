@@ -12,12 +12,7 @@ use trellis_testkit::{
 };
 
 use super::trellis;
-
-#[path = "../artifacts/upstream.rs"]
-#[expect(dead_code, reason = "shared with the tests of artifacts")]
-mod upstream;
-
-use upstream::Upstream;
+use crate::upstream::Upstream;
 
 /// With the kind that Flux consumes: without it no source gets anywhere.
 static PLANE: Shared = Shared::new(|plane| {

@@ -62,7 +62,7 @@ enum Command {
     /// Carry a suspended object out again, and wait until it was
     Resume(suspend::Resume),
     /// What a source asks for, and what comes of it, without a cluster
-    Source(Box<source::Args>),
+    Source(source::Args),
     /// Run the hooks of sources, as a sidecar of the operator
     Hooks(hooks::Args),
 }
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
         Command::Reconcile(args) => reconcile::run(&args),
         Command::Suspend(args) => suspend::suspend(&args),
         Command::Resume(args) => suspend::resume(&args),
-        Command::Source(args) => source::run(*args),
+        Command::Source(args) => source::run(&args),
         Command::Hooks(args) => hooks::run(args),
     };
     match result {

@@ -28,7 +28,7 @@ enum Command {
     /// Show what sources ask for and what becomes of it, without asking anybody
     Render(Render),
     /// Make the artifact of a source once, on this machine
-    Try(attempt::Args),
+    Try(Box<attempt::Args>),
 }
 
 /// Arguments of `trellis source render`.
@@ -73,9 +73,9 @@ impl Files {
     }
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match args.command {
-        Command::Render(args) => render(&args),
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::Render(args) => render(args),
         Command::Try(args) => attempt::run(args),
     }
 }

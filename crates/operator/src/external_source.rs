@@ -79,8 +79,10 @@ pub struct Seen {
     published: Option<Arc<ExternalArtifact>>,
     /// What is to be published: of the last round, or as the status says.
     record: Option<Record>,
-    /// Its file.
+    /// Its file; as it was when the storage is away.
     stored: Stored,
+    /// Why the storage does not answer, if it does not.
+    away: Option<String>,
     /// The last round of this process.
     round: Option<Round>,
     /// The stored files, if they have to be looked through.
@@ -212,6 +214,12 @@ impl Reconcile for ExternalSources {
     }
 
     fn plan(source: &ExternalSource, seen: &Seen) -> Result<Plan<Act>, Refusal> {
+        if let Some(away) = &seen.away {
+            // Nothing is taken back because nobody can say whether it is there.
+            let message = report::away(seen, away);
+            let waiting = Plan::nothing().again(AWAY);
+            return Ok(waiting.waiting(Reason::StorageOperationFailed.as_str(), message));
+        }
         let mut plan = Plan::nothing();
         // What is published stays published, whatever becomes of the rest; without its file it is taken back.
         if seen.record.is_some() {
@@ -263,6 +271,10 @@ impl Reconcile for ExternalSources {
             .await
             .map_err(|error| stored(&error))?;
         self.rounds.forget(&namespace, &name);
+        self.settings.measured.forget(measured::Of {
+            namespace: &namespace,
+            name: &name,
+        });
         Ok(())
     }
 
@@ -277,9 +289,15 @@ fn conditional<S: Serializer>(known: &Option<Known>, to: S) -> Result<S::Ok, S::
     to.serialize_bool(known.is_some())
 }
 
-/// Whether a round was made for what is asked now.
+/// How soon a storage that did not answer is asked again.
+const AWAY: Duration = Duration::from_secs(15);
+
+/// Whether a round was made for what is asked now. What changes nothing of the data, such as the end of a suspension, is a
+/// reason to ask as well.
 fn is_of(round: &Round, source: &ExternalSource, seen: &Seen) -> bool {
-    round.pipeline == seen.pipeline && round.requested.as_deref() == see::requested(source)
+    round.pipeline == seen.pipeline
+        && round.generation == source.metadata.generation
+        && round.requested.as_deref() == see::requested(source)
 }
 
 /// Whether upstream has to be asked now.
@@ -340,6 +358,7 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
 fn stored(error: &trellis_store::Error) -> Error {
     Error::Outside {
         what: "the storage",
+        reason: Reason::StorageOperationFailed.as_str(),
         message: error.chain(),
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use trellis_runtime::{Permission, Reconcile as _, controller};
+use trellis_runtime::{Permission, Reconcile as _, controller, metrics::Metrics};
 
 use crate::{
     external_source::{Artifacts, ExternalSources},
@@ -72,6 +72,14 @@ pub(crate) enum Prepared {
 }
 
 impl Prepared {
+    /// Shows the controller's own metrics.
+    pub(crate) fn show(&self, metrics: &Metrics) {
+        match self {
+            Self::ExternalSource(artifacts) => artifacts.show(metrics),
+            Self::Resilience(_) => {}
+        }
+    }
+
     /// Runs the controller for one term, until `stop`.
     pub(crate) fn run(&self, context: controller::Context, stop: CancellationToken) -> BoxFuture<'static, ()> {
         match self {

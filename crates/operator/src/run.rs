@@ -75,6 +75,9 @@ pub async fn run(config: Config, options: Options, stop: CancellationToken) -> R
         .map(|controller| controller.prepare(&options));
     let prepared = try_join_all(prepared).await?;
     let metrics = Metrics::default();
+    for controller in &prepared {
+        controller.show(&metrics);
+    }
     let readiness = Readiness::awaiting(1);
     let address = health::serve(options.listen, metrics.clone(), readiness.clone(), stop.clone()).await?;
     tracing::info!(%address, "listening");

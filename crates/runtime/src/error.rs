@@ -73,6 +73,8 @@ pub enum Error {
     Outside {
         /// What failed, such as `the storage`.
         what: &'static str,
+        /// The kind's word for it, as a condition has it.
+        reason: &'static str,
         /// How, with its causes.
         message: String,
     },
@@ -171,7 +173,8 @@ impl Error {
             Self::Undeclared { .. } | Self::Serialise { .. } | Self::Panicked { .. } => reason::INTERNAL_ERROR,
             Self::NotSynced { .. } => reason::NOT_SYNCED,
             // The latter two are never told: there is nobody to tell, or no right to.
-            Self::Outside { .. } | Self::Gone { .. } | Self::NotLeader => reason::FAILED,
+            Self::Gone { .. } | Self::NotLeader => reason::FAILED,
+            Self::Outside { reason, .. } => reason,
             Self::Own(error) => match error.reason() {
                 // It is not a planned object.
                 reason::INVALID_OBJECT => reason::FAILED,

@@ -10,7 +10,7 @@
 //! Invariant: who has news never waits for the receiver; when the queue is full, the news is lost and that is logged. The
 //! status carries the same.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use bytes::Bytes;
@@ -72,10 +72,24 @@ struct Sent<'a> {
     reporting_instance: &'a str,
 }
 
+/// Where a receiver is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address(Uri);
+
 /// The address is not one to which news can be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address of a receiver of notifications; write http://HOST[:PORT]/")]
 pub struct BadAddress(String);
+
+impl FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let uri: Option<Uri> = text.parse().ok();
+        let usable = |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+        uri.filter(usable).map(Self).ok_or_else(|| BadAddress(text.to_owned()))
+    }
+}
 
 /// Sends news. Cheap to clone; it ends when the last clone is dropped.
 #[derive(Debug, Clone)]
@@ -83,23 +97,18 @@ pub struct Notifier(mpsc::Sender<(Timestamp, News)>);
 
 impl Notifier {
     /// Sends to this address in the name of `trellis-<controller>` and the replica called `identity`.
-    ///
-    /// # Errors
-    /// [`BadAddress`] unless it is an `http` address.
-    pub fn start(address: &str, controller: &str, identity: &str) -> Result<Self, BadAddress> {
-        let uri: Option<Uri> = address.parse().ok();
-        let usable = |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
-        let uri = uri.filter(usable).ok_or_else(|| BadAddress(address.to_owned()))?;
+    #[must_use]
+    pub fn start(address: &Address, controller: &str, identity: &str) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let receiver = Receiver {
             news: receiver,
             client: Client::builder(TokioExecutor::new()).build_http(),
-            uri,
+            uri: address.0.clone(),
             controller: format!("trellis-{controller}"),
             identity: identity.to_owned(),
         };
         tokio::spawn(receiver.run());
-        Ok(Self(sender))
+        Self(sender)
     }
 
     /// Sends this, soon.

@@ -10,7 +10,7 @@ use axum::{Router, body::Bytes, http::StatusCode, routing::post};
 use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::mpsc};
-use trellis_runtime::notify::{News, Notifier, Severity};
+use trellis_runtime::notify::{Address, News, Notifier, Severity};
 
 /// A receiver that answers with these, then accepts; and what it gets.
 async fn receiver(answers: &[u16]) -> (String, mpsc::UnboundedReceiver<Value>) {
@@ -52,7 +52,7 @@ fn news(reason: &str) -> News {
 #[tokio::test]
 async fn news_arrive_in_the_form_of_flux() {
     let (address, mut received) = receiver(&[]).await;
-    let notifier = Notifier::start(&address, "external-source", "one").unwrap();
+    let notifier = Notifier::start(&address.parse().unwrap(), "external-source", "one");
     notifier.tell(news("NewArtifact"));
     let got = received.recv().await.unwrap();
     assert_eq!(got["involvedObject"]["kind"], "ExternalArtifact");
@@ -70,7 +70,7 @@ async fn news_arrive_in_the_form_of_flux() {
 async fn what_a_receiver_does_not_get_is_sent_again_and_what_it_refuses_is_not() {
     // The first is tried again, the second is known already, the third is wrong.
     let (address, mut received) = receiver(&[500, 202, 429, 400]).await;
-    let notifier = Notifier::start(&address, "external-source", "one").unwrap();
+    let notifier = Notifier::start(&address.parse().unwrap(), "external-source", "one");
     for reason in ["First", "Second", "Third", "Fourth"] {
         notifier.tell(news(reason));
     }
@@ -86,7 +86,7 @@ async fn who_has_news_never_waits() {
     // Nobody answers there.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/", silent.local_addr().unwrap());
-    let notifier = Notifier::start(&address, "external-source", "one").unwrap();
+    let notifier = Notifier::start(&address.parse().unwrap(), "external-source", "one");
     for _ in 0..10_000 {
         notifier.tell(news("NewArtifact"));
     }
@@ -101,7 +101,7 @@ async fn an_address_that_cannot_be_one_is_refused() {
         "ftp://host",
         "",
     ] {
-        let error = Notifier::start(address, "external-source", "one").unwrap_err();
+        let error = address.parse::<Address>().unwrap_err();
         assert!(error.to_string().contains("http://HOST"), "{address}");
     }
 }

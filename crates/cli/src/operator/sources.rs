@@ -64,7 +64,7 @@ pub(crate) struct Sources {
     allow_insecure_tls: bool,
     /// Where Flux's notification-controller takes events, such as <http://notification-controller.flux-system.svc.cluster.local./>
     #[arg(long, env = "EVENTS_ADDR", value_name = "URL")]
-    events_addr: Option<String>,
+    events_addr: Option<trellis_runtime::notify::Address>,
     #[command(flatten)]
     hooks: hooks::Hooks,
     #[command(flatten)]
@@ -179,7 +179,6 @@ impl Sources {
             egress: self.egress.policy(),
             backend,
             listen,
-            events: self.events_addr,
         })
     }
 }

@@ -75,13 +75,13 @@ struct Made {
     files: Vec<Entry>,
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let given = args.files.given()?;
     let source = given.one(args.name.as_deref())?;
     for note in &source.notes {
         out::note(note);
     }
-    let policy = args.egress.clone().policy();
+    let policy = args.egress.policy();
     let spool = tempfile::tempdir().context("no folder for temporary files")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -110,7 +110,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         bar.finish_and_clear();
         drop(sidecar);
         match made? {
-            Product::Packed(packed) => tell(&args, &source.name, &packed),
+            Product::Packed(packed) => tell(args, &source.name, &packed),
             Product::Unchanged => bail!("upstream says that nothing changed although nothing was known: a defect"),
         }
     })

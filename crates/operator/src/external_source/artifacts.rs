@@ -12,7 +12,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use trellis_fetch::{Client, Generators};
-use trellis_runtime::controller;
+use trellis_runtime::{controller, metrics::Metrics};
 use trellis_sources::egress::EgressPolicy;
 use trellis_store::{Cached, Disk, Limits, Memory, S3, S3Settings, Server, ServerError, ServerSettings, Storage};
 
@@ -61,8 +61,6 @@ pub struct Options {
     pub backend: Backend,
     /// Where they are served.
     pub listen: SocketAddr,
-    /// Where notifications go; none: nowhere.
-    pub events: Option<String>,
 }
 
 /// What a process has for its sources.
@@ -90,6 +88,15 @@ impl Artifacts {
             listen: options.listen,
             shared,
         })
+    }
+
+    /// Shows what happens to sources.
+    pub(crate) fn show(&self, metrics: &Metrics) {
+        let measured = &self.settings.measured;
+        metrics.add(|registry| {
+            measured.register(registry);
+            measured.register_for_flux(registry);
+        });
     }
 
     /// Runs the controller for one term.

@@ -12,7 +12,8 @@
 //! stays when it goes.
 
 use std::{
-    sync::atomic::AtomicU64,
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -30,6 +31,11 @@ use prometheus_client::{
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Counter>;
 type Times = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// How many names of hooks are told apart: anybody who may make sources makes them up.
+const HOOKS: usize = 200;
+/// The name of the others.
+const OTHERS: &str = "(others)";
 
 /// 10 ms to 164 s: from a server that says that nothing changed to a large file over a slow link.
 fn times() -> Histogram {
@@ -62,6 +68,17 @@ impl Of<'_> {
     }
 }
 
+/// What upstream said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// Data of so many bytes.
+    Data(u64),
+    /// That nothing changed.
+    Unchanged,
+    /// Nothing of use.
+    Nothing,
+}
+
 /// What is done to artifacts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -79,7 +96,7 @@ impl Operation {
 }
 
 /// The metrics. Cheap to clone; clones count together.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Measured {
     rounds: Counters,
     round_times: Times,
@@ -91,6 +108,7 @@ pub(super) struct Measured {
     bytes: Counters,
     hooks: Counters,
     hook_times: Times,
+    hook_names: Arc<Mutex<HashSet<String>>>,
     operations: Counters,
     operation_times: Times,
     sizes: Family<Labels, Gauge>,
@@ -112,6 +130,7 @@ impl Default for Measured {
             bytes: Counters::default(),
             hooks: Counters::default(),
             hook_times: family(),
+            hook_names: Arc::default(),
             operations: Counters::default(),
             operation_times: family(),
             sizes: Family::default(),
@@ -224,21 +243,25 @@ impl Measured {
         }
     }
 
-    /// Upstream was asked: data of so many bytes came, or none since nothing changed, or it failed.
-    pub(super) fn asked(&self, generator: &str, came: Option<Option<u64>>, took: Duration) {
+    /// Upstream was asked.
+    pub(super) fn asked(&self, generator: &str, said: Said, took: Duration) {
         let kind = ("source_type", generator.to_owned());
-        let labels = vec![kind.clone(), ("success", came.is_some().to_string())];
+        let labels = vec![kind.clone(), ("success", (said != Said::Nothing).to_string())];
         self.requests.get_or_create(&labels).inc();
         self.request_times.get_or_create(&labels).observe(took.as_secs_f64());
-        match came {
-            Some(Some(bytes)) => drop(self.bytes.get_or_create(&vec![kind]).inc_by(bytes)),
-            Some(None) => drop(self.unchanged.get_or_create(&vec![kind]).inc()),
-            None => {}
+        match said {
+            Said::Data(bytes) => drop(self.bytes.get_or_create(&vec![kind]).inc_by(bytes)),
+            Said::Unchanged => drop(self.unchanged.get_or_create(&vec![kind]).inc()),
+            Said::Nothing => {}
         }
     }
 
     /// A hook was run.
     pub(super) fn hook(&self, name: &str, policy: &'static str, success: bool, took: Duration) {
+        let mut names = self.hook_names.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names.contains(name) || (names.len() < HOOKS && names.insert(name.to_owned()));
+        drop(names);
+        let name = if known { name } else { OTHERS };
         let labels = vec![
             ("hook_name", name.to_owned()),
             ("retry_policy", policy.to_owned()),
@@ -265,8 +288,8 @@ impl Measured {
     }
 
     /// The source is gone.
-    pub(super) fn forget(&self, of: Of<'_>, generators: &[&str]) {
-        for generator in generators {
+    pub(super) fn forget(&self, of: Of<'_>) {
+        for generator in ["http", "s3"] {
             for success in [true, false] {
                 let labels = of.round(generator, success);
                 self.rounds.remove(&labels);
@@ -305,9 +328,9 @@ mod tests {
         let measured = Measured::default();
         let running = measured.round(APP);
         assert!(text(&measured).contains("externalsource_active_reconciliations{namespace=\"shop\",name=\"app\"} 1"));
-        measured.asked("http", Some(Some(7)), Duration::from_millis(20));
-        measured.asked("http", Some(None), Duration::from_millis(20));
-        measured.asked("http", None, Duration::from_millis(20));
+        measured.asked("http", Said::Data(7), Duration::from_millis(20));
+        measured.asked("http", Said::Unchanged, Duration::from_millis(20));
+        measured.asked("http", Said::Nothing, Duration::from_millis(20));
         measured.hook("tidy", "ignore", true, Duration::from_millis(20));
         measured.worked(Operation::Store, true, Duration::from_millis(20));
         measured.serves(APP, 9);
@@ -334,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn names_of_hooks_are_bounded() {
+        let measured = Measured::default();
+        for number in 0..=HOOKS {
+            measured.hook(&format!("hook-{number}"), "fail", true, Duration::ZERO);
+            measured.hook("hook-0", "fail", true, Duration::ZERO);
+        }
+        let text = text(&measured);
+        assert_eq!(text.matches("externalsource_hook_execution_total{").count(), HOOKS + 1);
+        assert!(text.contains("hook_name=\"(others)\",retry_policy=\"fail\",success=\"true\"} 1"));
+    }
+
+    #[test]
     fn nothing_of_a_source_stays_when_it_goes() {
         let measured = Measured::default();
         for failures in [0, 1] {
@@ -341,7 +376,7 @@ mod tests {
             measured.serves(APP, 9);
             measured.ended(APP, "s3", &running, failures, Timestamp::UNIX_EPOCH);
         }
-        measured.forget(APP, &["http", "s3"]);
+        measured.forget(APP);
         assert!(!text(&measured).contains("app"), "{}", text(&measured));
     }
 }

@@ -131,6 +131,14 @@ fn wrong(field: &str, message: impl Into<String>) -> Refusal {
 }
 
 impl Order {
+    /// The type of the generator, as the spec says it.
+    pub(super) fn generator(&self) -> &'static str {
+        match &self.0.asked {
+            Asked::Http(_) => "http",
+            Asked::S3(_) => "s3",
+        }
+    }
+
     /// Reads a source, with the Secrets that [`secrets`] names.
     ///
     /// # Errors

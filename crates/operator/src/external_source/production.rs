@@ -26,7 +26,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -43,7 +43,10 @@ use trellis_sources::{
     revision::{Revision, RevisionId},
 };
 
-use super::{Order, Settings};
+use super::{
+    Order, Settings,
+    measured::{Measured, Operation, Said},
+};
 pub(super) use executor::Executor;
 pub use failed::Failed;
 pub(super) use hooks::no_executor;
@@ -176,6 +179,7 @@ pub struct Production {
     max_bytes: u64,
     longest: Duration,
     transforms: Arc<Semaphore>,
+    measured: Measured,
 }
 
 /// Data on its way.
@@ -192,12 +196,16 @@ impl Production {
     pub fn new(settings: &Settings, generators: Generators) -> Self {
         Self {
             generators,
-            executor: settings.hooks.as_ref().map(Executor::new),
+            executor: settings
+                .hooks
+                .as_ref()
+                .map(|hooks| Executor::new(hooks, settings.measured.clone())),
             spool: Spool::open(&settings.spool),
             unpack: settings.unpack,
             max_bytes: settings.max_bytes,
             longest: settings.longest,
             transforms: Arc::new(Semaphore::new(TRANSFORMS)),
+            measured: settings.measured.clone(),
         }
     }
 
@@ -273,7 +281,15 @@ impl Production {
         let mut file = tokio::fs::File::create(file)
             .await
             .map_err(|error| Failed::spool(&error))?;
-        let fetched = generator.generate(wanted, &mut file).await.map_err(Failed::fetch)?;
+        let began = Instant::now();
+        let fetched = generator.generate(wanted, &mut file).await;
+        let said = match &fetched {
+            Ok(Fetched::Body(body)) => Said::Data(body.size),
+            Ok(Fetched::NotModified) => Said::Unchanged,
+            Err(_) => Said::Nothing,
+        };
+        self.measured.asked(order.generator(), said, began.elapsed());
+        let fetched = fetched.map_err(Failed::fetch)?;
         file.flush().await.map_err(|error| Failed::spool(&error))?;
         Ok(match fetched {
             Fetched::NotModified => None,
@@ -293,7 +309,11 @@ impl Production {
             let data = (data.file.as_path(), data.size);
             pack::pack(order.inner(), &folder, data, content_type.as_deref(), limits)
         });
-        packing.await.map_err(|error| Failed::defect(&error))?
+        let began = Instant::now();
+        let packed = packing.await.map_err(|error| Failed::defect(&error))?;
+        self.measured
+            .worked(Operation::Package, packed.is_ok(), began.elapsed());
+        packed
     }
 }
 

@@ -141,6 +141,17 @@ pub(super) fn failed(seen: &Seen, told: &str, next: Next, due: Option<Timestamp>
     parts.join("; ")
 }
 
+/// What a source says while the storage does not answer.
+pub(super) fn away(seen: &Seen, why: &str) -> String {
+    let mut parts = vec![format!("the storage: {why}; asked again soon")];
+    parts.extend(seen.notes.iter().cloned());
+    parts.push(match &seen.record {
+        Some(record) => format!("revision {} is still published", record.revision),
+        None => "nothing is published".to_owned(),
+    });
+    parts.join("; ")
+}
+
 /// What a source says that cannot be asked, beside why.
 pub(super) fn refused(seen: &Seen, refusal: &Refusal) -> Refusal {
     let mut parts = vec![refusal.message.clone()];

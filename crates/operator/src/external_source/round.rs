@@ -8,7 +8,7 @@
 //! first round asks upstream whether that is still so.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -65,6 +65,8 @@ pub(crate) enum Came {
 pub(crate) struct Round {
     /// The source: another of its name starts anew.
     pub(crate) uid: Option<String>,
+    /// The generation of the spec that it was made for.
+    pub(crate) generation: Option<i64>,
     /// With what it was made, beside upstream's body.
     pub(crate) pipeline: PipelineHash,
     /// The value of `reconcile.fluxcd.io/requestedAt` that it answered.
@@ -83,6 +85,8 @@ pub(crate) struct Round {
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
     of: Mutex<HashMap<(String, String), Round>>,
+    /// Files that this process has read over before a first round.
+    read: Mutex<HashSet<ArtifactPath>>,
 }
 
 impl Rounds {
@@ -105,9 +109,25 @@ impl Rounds {
         }
     }
 
+    /// Whether the file was read over by this process.
+    pub(crate) fn is_read(&self, path: &ArtifactPath) -> bool {
+        self.reads().contains(path)
+    }
+
+    /// The file was read over, and is as it should be.
+    pub(crate) fn read(&self, path: &ArtifactPath) {
+        self.reads().insert(path.clone());
+    }
+
     /// The source is gone.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.lock().remove(&(namespace.to_owned(), name.to_owned()));
+        self.reads()
+            .retain(|path| (path.namespace.as_str(), path.name.as_str()) != (namespace, name));
+    }
+
+    fn reads(&self) -> MutexGuard<'_, HashSet<ArtifactPath>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Round>> {

@@ -9,7 +9,10 @@
 
 mod tell;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -24,6 +27,7 @@ use trellis_store::{Content, garbage};
 
 use super::{
     Asked, ExternalSources,
+    measured::{Of, Operation},
     production::{Failed, Known, Packed, Product},
     round::{Came, Record, Round},
     see, stored, unusable,
@@ -36,6 +40,11 @@ impl ExternalSources {
     /// Makes a round and notes what it came to. That a source fails is no error of the round.
     pub(super) async fn round(&self, source: &ExternalSource, asked: &Asked, says: &Says) -> Result<()> {
         let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
+        let of = Of {
+            namespace: &namespace,
+            name: &name,
+        };
+        let running = self.settings.measured.round(of);
         let made = self.make(&namespace, &name, asked, says).await;
         let now = Timestamp::now();
         let chance = Chance::new(fastrand::f64());
@@ -63,6 +72,16 @@ impl ExternalSources {
                 )
             }
         };
+        let failures = match &came {
+            Came::Done => 0,
+            Came::Failed { failures, .. } => *failures,
+        };
+        self.settings
+            .measured
+            .ended(of, asked.order.generator(), &running, failures, now);
+        if let Some(record) = &record {
+            self.settings.measured.serves(of, record.size);
+        }
         let other = record.as_ref().map(|record| &record.path) != asked.record.as_ref().map(|record| &record.path);
         let before = self.rounds.last(&namespace, &name, source.uid().as_deref());
         let collect = if other {
@@ -72,6 +91,7 @@ impl ExternalSources {
         };
         let round = Round {
             uid: source.uid(),
+            generation: source.metadata.generation,
             pipeline: asked.pipeline,
             requested: see::requested(source).map(ToOwned::to_owned),
             came,
@@ -94,10 +114,14 @@ impl ExternalSources {
             return Err(stored(&error.1));
         }
         let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
-        let left = self.files(&namespace, &name).await?;
+        // Where they cannot be listed they are looked through again later, as what is left is.
+        let left = self
+            .files(&namespace, &name)
+            .await?
+            .map_or(usize::MAX, |left| left.len());
         // What is left beside the current file goes when it is old enough.
         let ttl = self.settings.retention.ttl + Duration::from_secs(1);
-        let next = Timestamp::now().checked_add(ttl).ok().filter(|_| left.len() > 1);
+        let next = Timestamp::now().checked_add(ttl).ok().filter(|_| left > 1);
         self.rounds.collect(&namespace, &name, next);
         Ok(())
     }
@@ -118,10 +142,12 @@ impl ExternalSources {
             };
             let key = see::key(&path).map_err(|error| Failed::defect(&error))?;
             tells.storing(packed.measure.size);
-            self.storage
-                .put(&key, Content::file(&packed.file))
-                .await
-                .map_err(|error| Failed::storage(&error))?;
+            let began = Instant::now();
+            let put = self.storage.put(&key, Content::file(&packed.file)).await;
+            self.settings
+                .measured
+                .worked(Operation::Store, put.is_ok(), began.elapsed());
+            put.map_err(|error| Failed::storage(&error))?;
             Ok(Some(record(asked, path, *packed)))
         };
         tokio::select! {

@@ -24,7 +24,7 @@ use super::{
     order::{self, Order, Secrets},
     production::{self, Known},
     round::Record,
-    stored, unusable,
+    unusable,
 };
 
 impl ExternalSources {
@@ -47,8 +47,12 @@ impl ExternalSources {
         let record = round
             .as_ref()
             .map_or_else(|| recorded(source), |round| round.record.clone());
+        let mut away = None;
         let state = match &record {
-            Some(record) => self.state(record, round.is_none()).await?,
+            Some(record) => self.state(record, round.is_none()).await?.unwrap_or_else(|why| {
+                away = Some(why);
+                Stored::Verified
+            }),
             None => Stored::Missing,
         };
         let now = Timestamp::now();
@@ -57,7 +61,8 @@ impl ExternalSources {
             .and_then(|round| round.collect)
             .is_some_and(|at| at <= now);
         let files = if looks {
-            Some(self.files(&namespace, &name).await?)
+            let files = self.files(&namespace, &name).await?;
+            files.map_err(|why| away = Some(why)).ok()
         } else {
             None
         };
@@ -68,6 +73,7 @@ impl ExternalSources {
             published: world.get::<ExternalArtifact>(Some(&namespace), &name).await?,
             record,
             stored: state,
+            away,
             round,
             files,
             retention: self.settings.retention,
@@ -93,38 +99,46 @@ impl ExternalSources {
         (hooks.count() > 0).then(|| executor.rules())
     }
 
-    /// Whether the file is there; read over when this process looks at it for the first time.
-    async fn state(&self, record: &Record, first: bool) -> Result<Stored> {
+    /// Whether the file is there, or why the storage does not say so. It is read over when this process looks at it for the
+    /// first time.
+    async fn state(&self, record: &Record, first: bool) -> Result<Answer<Stored>> {
         let key = key(&record.path)?;
-        if first {
-            return Ok(match self.storage.verify(&key).await.map_err(|error| stored(&error))? {
-                trellis_store::Verdict::Right => Stored::Verified,
-                trellis_store::Verdict::Missing => Stored::Missing,
-                trellis_store::Verdict::Corrupt { .. } => Stored::Corrupted,
+        if first && !self.rounds.is_read(&record.path) {
+            return Ok(match self.storage.verify(&key).await {
+                Ok(trellis_store::Verdict::Right) => {
+                    self.rounds.read(&record.path);
+                    Ok(Stored::Verified)
+                }
+                Ok(trellis_store::Verdict::Missing) => Ok(Stored::Missing),
+                Ok(trellis_store::Verdict::Corrupt { .. }) => Ok(Stored::Corrupted),
+                Err(error) => Err(error.chain()),
             });
         }
-        let stat = self.storage.head(&key).await.map_err(|error| stored(&error))?;
-        Ok(match stat {
-            Some(stat) if stat.size == record.size => Stored::Verified,
-            Some(_) => Stored::Corrupted,
-            None => Stored::Missing,
+        Ok(match self.storage.head(&key).await {
+            Ok(Some(stat)) if stat.size == record.size => Ok(Stored::Verified),
+            Ok(Some(_)) => Ok(Stored::Corrupted),
+            Ok(None) => Ok(Stored::Missing),
+            Err(error) => Err(error.chain()),
         })
     }
 
-    pub(super) async fn files(&self, namespace: &str, name: &str) -> Result<Vec<retention::Stored>> {
-        let entries: Vec<_> = self
-            .storage
-            .list(&folder(namespace, name)?)
-            .try_collect()
-            .await
-            .map_err(|error| stored(&error))?;
+    /// The stored files of a source, or why the storage does not list them.
+    pub(super) async fn files(&self, namespace: &str, name: &str) -> Result<Answer<Vec<retention::Stored>>> {
+        let listed: trellis_store::Result<Vec<_>> = self.storage.list(&folder(namespace, name)?).try_collect().await;
+        let entries = match listed {
+            Ok(entries) => entries,
+            Err(error) => return Ok(Err(error.chain())),
+        };
         let files = entries.into_iter().map(|entry| retention::Stored {
             name: entry.key.to_string(),
             modified: Timestamp::try_from(entry.stat.modified).unwrap_or_default(),
         });
-        Ok(files.collect())
+        Ok(Ok(files.collect()))
     }
 }
+
+/// What the storage says, or why it says nothing.
+type Answer<T> = std::result::Result<T, String>;
 
 /// What of the rules decides about artifacts.
 fn version(rules: &Kept<Whitelist>) -> String {

@@ -10,6 +10,8 @@ use trellis_sources::{
     whitelist::{self, Whitelist},
 };
 
+use super::measured::Measured;
+
 /// What the operator is told about sources.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -32,6 +34,8 @@ pub struct Settings {
     pub longest: Duration,
     /// Who runs hooks. Default: nobody, and sources with hooks are refused.
     pub hooks: Option<HooksSettings>,
+    /// Where what happens is counted. Clones count together.
+    pub(super) measured: Measured,
 }
 
 /// Who runs hooks, and which.
@@ -74,6 +78,7 @@ impl Settings {
             unpack: Limits::default(),
             longest: Duration::from_mins(30),
             hooks: None,
+            measured: Measured::default(),
         }
     }
 }

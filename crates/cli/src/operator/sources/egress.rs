@@ -3,7 +3,7 @@
 use trellis_sources::egress::{EgressPolicy, HostGlob};
 
 /// Flags of the egress policy.
-#[derive(Clone, clap::Args)]
+#[derive(clap::Args)]
 #[command(next_help_heading = "External sources: what may be asked")]
 pub(crate) struct Egress {
     /// Schemes that may be used
@@ -58,14 +58,14 @@ pub(crate) struct Egress {
 
 impl Egress {
     /// The policy that they say.
-    pub(crate) fn policy(self) -> EgressPolicy {
+    pub(crate) fn policy(&self) -> EgressPolicy {
         EgressPolicy {
             https_only: !self.schemes.contains(&Scheme::Http),
-            allow_hosts: self.allow_host,
-            deny_hosts: self.deny_host,
-            trust_hosts: self.trust_host,
-            allow_ranges: self.allow_cidr,
-            deny_ranges: self.deny_cidr,
+            allow_hosts: self.allow_host.clone(),
+            deny_hosts: self.deny_host.clone(),
+            trust_hosts: self.trust_host.clone(),
+            allow_ranges: self.allow_cidr.clone(),
+            deny_ranges: self.deny_cidr.clone(),
         }
     }
 }

@@ -12,7 +12,7 @@ const TOKEN_LIMIT: u64 = 4096;
 #[derive(clap::Args)]
 #[command(next_help_heading = "External sources: hooks")]
 pub(super) struct Hooks {
-    /// The sidecar that runs hooks, such as unix:///run/trellis/hooks.sock; default: none, and sources with hooks are refused
+    /// The sidecar that runs hooks, such as <unix:///run/trellis/hooks.sock>; default: none, and sources with hooks are refused
     #[arg(
         long = "hook-endpoint",
         id = "hook-endpoint",

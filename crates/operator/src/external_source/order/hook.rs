@@ -34,6 +34,15 @@ pub(in crate::external_source) struct Hook {
 }
 
 impl Hook {
+    /// What its failure means, as the spec says it.
+    pub(in crate::external_source) fn policy(&self) -> &'static str {
+        match self.policy {
+            RetryPolicy::Ignore => "ignore",
+            RetryPolicy::Retry => "retry",
+            RetryPolicy::Fail => "fail",
+        }
+    }
+
     /// Reads the hooks of one list.
     pub(super) fn all(
         field: &str,

@@ -137,11 +137,7 @@ impl RenderedHook {
             args: hook.asked.args.clone(),
             env: hook.asked.env.keys().cloned().collect(),
             timeout: trellis_hooks::duration_text(hook.timeout()),
-            retry_policy: match hook.policy {
-                trellis_sources::chain::RetryPolicy::Ignore => "ignore",
-                trellis_sources::chain::RetryPolicy::Retry => "retry",
-                trellis_sources::chain::RetryPolicy::Fail => "fail",
-            },
+            retry_policy: hook.policy(),
         }
     }
 }

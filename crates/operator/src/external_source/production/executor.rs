@@ -11,7 +11,7 @@ use std::{
     io::{self, Cursor},
     path::Path,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -24,7 +24,7 @@ use trellis_hooks::{Client, Error, Kept, Reload, Report};
 use trellis_sources::{failure::HookCause, reason::Reason, redact::Redaction, whitelist::Whitelist};
 
 use super::{
-    super::{Order, order::Hook, settings::HooksSettings},
+    super::{Order, measured::Measured, order::Hook, settings::HooksSettings},
     chain::Fault,
 };
 
@@ -37,14 +37,16 @@ pub(in crate::external_source) struct Executor {
     client: Client,
     whitelist: Arc<Reload<Whitelist>>,
     places: Arc<Semaphore>,
+    measured: Measured,
 }
 
 impl Executor {
-    pub(super) fn new(settings: &HooksSettings) -> Self {
+    pub(super) fn new(settings: &HooksSettings, measured: Measured) -> Self {
         Self {
             client: settings.client.clone(),
             whitelist: Arc::clone(&settings.whitelist),
             places: Arc::new(Semaphore::new(settings.at_once.clamp(1, Semaphore::MAX_PERMITS))),
+            measured,
         }
     }
 
@@ -134,7 +136,10 @@ impl Executor {
     {
         self.allowed(hook).map_err(Fault::NotAllowed)?;
         let _place = self.places.acquire().await;
+        let began = Instant::now();
         let done = self.client.pipe(&hook.asked, from, to, most).await;
+        self.measured
+            .hook(&hook.name, hook.policy(), done.is_ok(), began.elapsed());
         done.map_err(|error| fault(hook, hidden, error))
     }
 
