@@ -3,6 +3,8 @@
 //! The same is logged within the span of the reconcile: an Event's object and reason lead to the line, and the line's
 //! `reconcile_id` to everything else that the reconcile did.
 
+use std::sync::Arc;
+
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Client,
@@ -17,6 +19,7 @@ const NOTE_LIMIT: usize = 1024;
 #[derive(Clone)]
 pub struct Events {
     recorder: Recorder,
+    instance: Arc<str>,
 }
 
 impl Events {
@@ -29,6 +32,27 @@ impl Events {
         };
         Self {
             recorder: Recorder::new(client, reporter),
+            instance: identity.into(),
+        }
+    }
+
+    /// Name of this replica.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Tells something of an object.
+    pub(crate) async fn told(&self, object: &ObjectReference, warning: bool, reason: &str, note: &str) {
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason: reason.to_owned(),
+            note: Some(truncated(note)),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        tracing::info!(reason, note, "told");
+        if let Err(error) = self.recorder.publish(&event, object).await {
+            tracing::debug!(%error, "event not published");
         }
     }
 

@@ -12,15 +12,18 @@
 //! # Assumptions
 //! `see` has no effects; `plan` and `report` are pure. `act` may be repeated after a crash.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use futures::{StreamExt as _, stream, stream::BoxStream};
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde::Serialize;
 use tokio::sync::watch;
 use trellis_api::Managed;
 use trellis_core::condition::{Draft, READY, State};
 
-use crate::{End, Kinds, Outcome, Permission, Plan, Reference, Result, World, metrics::Gauge, shelf::Kind};
+use crate::{
+    End, Kinds, Outcome, Permission, Plan, Reference, Result, World, events::Events, metrics::Gauge, shelf::Kind,
+};
 
 /// One controller.
 pub trait Reconcile: Send + Sync + Sized + 'static {
@@ -99,16 +102,37 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
     ) -> Reported<<Self::Object as Managed>::Status>;
 }
 
-/// Where an act says what it is at.
-#[derive(Debug, Clone)]
-pub struct Says(pub(crate) watch::Sender<Option<Draft>>);
+/// Where an act says what it is at, and what has become of it.
+#[derive(Clone)]
+pub struct Says {
+    pub(crate) draft: watch::Sender<Option<Draft>>,
+    pub(crate) events: Events,
+}
 
 impl Says {
     /// A condition that is true from now on until the act ends or says something else, such as `Fetching`. Each costs a
     /// write: worth saying is what lasts long enough to be looked at.
     pub fn now(&self, type_: &str, reason: &str, message: impl Into<String>) {
-        self.0
+        self.draft
             .send_replace(Some(Draft::new(type_, State::True, reason, message)));
+    }
+
+    /// An Event about another object than the one that is reconciled, whose own come by themselves. One that cannot be
+    /// published is logged and lost.
+    pub async fn event(&self, about: &ObjectReference, warning: bool, reason: &str, note: &str) {
+        self.events.told(about, warning, reason, note).await;
+    }
+
+    /// Name of this replica.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        self.events.instance()
+    }
+}
+
+impl fmt::Debug for Says {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Says")
     }
 }
 

@@ -203,8 +203,9 @@ impl<'a, C: Reconcile> Work<'a, C> {
 
     /// Acts, and tells meanwhile what the act says of itself.
     async fn act(&mut self, act: &C::Act) -> Result<()> {
-        let (says, mut said) = watch::channel(None);
-        let says = Says(says);
+        let (draft, mut said) = watch::channel(None);
+        let events = self.driver.events.clone();
+        let says = Says { draft, events };
         let (driver, planned) = (self.driver, Arc::clone(&self.planned));
         let mut acting = pin!(driver.controller.act(&planned, act, &says));
         loop {
