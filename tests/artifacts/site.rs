@@ -43,6 +43,8 @@ pub(crate) struct Setup {
     /// None: the site's own folder.
     pub(crate) storage: Option<Arc<dyn Storage>>,
     pub(crate) change: fn(&mut Settings),
+    /// Where news are told.
+    pub(crate) events: Option<trellis_runtime::notify::Address>,
 }
 
 impl Default for Setup {
@@ -53,6 +55,7 @@ impl Default for Setup {
             fetch: trellis_fetch::Settings::default(),
             storage: None,
             change: |_| (),
+            events: None,
         }
     }
 }
@@ -133,6 +136,7 @@ impl Site {
         let client = Client::with_resolver(setup.fetch, setup.egress, setup.resolve);
         let mut settings = Settings::new(format!("http://{address}"), self.spool.path());
         settings.hooks = self.hooked.as_ref().map(Hooked::settings);
+        settings.events = setup.events;
         (setup.change)(&mut settings);
         let sources = ExternalSources::new(settings, Generators::standard(&client), storage);
         let context = controller::Context {

@@ -28,8 +28,8 @@ pub(crate) struct Answer {
 struct Inner {
     answer: Answer,
     asked: Vec<(u16, HeaderMap)>,
-    /// Query and body of the last request.
-    last: (String, String),
+    /// Query and body of each.
+    said: Vec<(String, String)>,
     /// Where answers wait.
     gate: Option<Gate>,
 }
@@ -94,12 +94,17 @@ impl Upstream {
 
     /// The query of the last request.
     pub(crate) fn last_query(&self) -> String {
-        self.lock().last.0.clone()
+        self.lock().said.last().unwrap().0.clone()
     }
 
     /// The body of the last request.
     pub(crate) fn last_body(&self) -> String {
-        self.lock().last.1.clone()
+        self.lock().said.last().unwrap().1.clone()
+    }
+
+    /// The body of every request so far.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.lock().said.iter().map(|(_, body)| body.clone()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -124,10 +129,10 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request<Body>) 
     let unchanged = answer.status == 200 && answer.etag.is_some() && known == answer.etag.as_deref();
     let status = if unchanged { 304 } else { answer.status };
     inner.asked.push((status, request.headers().clone()));
-    inner.last = (
+    inner.said.push((
         request.uri().query().unwrap_or_default().to_owned(),
         String::from_utf8_lossy(&body).into_owned(),
-    );
+    ));
     let mut response = (
         StatusCode::from_u16(status).unwrap(),
         if unchanged { Vec::new() } else { answer.body },

@@ -13,6 +13,7 @@
 
 mod artifacts;
 mod measured;
+mod news;
 mod order;
 mod policy;
 mod production;
@@ -51,7 +52,10 @@ use trellis_sources::{
 };
 use trellis_store::Storage;
 
-use self::round::{Came, Record, Round, Rounds};
+use self::{
+    news::{News, Teller},
+    round::{Came, Record, Round, Rounds},
+};
 
 pub use artifacts::{Artifacts, Backend, Options};
 pub use order::{Order, Rendered, RenderedHook, RenderedRequest, Secrets, secrets};
@@ -65,6 +69,7 @@ pub struct ExternalSources {
     production: Production,
     storage: Arc<dyn Storage>,
     rounds: Rounds,
+    teller: Teller,
 }
 
 /// Everything planning may know.
@@ -101,6 +106,16 @@ pub enum Act {
     Round(Box<Asked>),
     /// Remove these stored files.
     Collect(Vec<String>),
+    /// Tell users of the artifact.
+    Tell(Box<Told>),
+}
+
+/// News, and the artifact that they are about.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Told {
+    news: News,
+    #[serde(skip)]
+    about: Arc<ExternalArtifact>,
 }
 
 /// A round to make.
@@ -126,6 +141,7 @@ impl ExternalSources {
     pub fn new(settings: Settings, generators: trellis_fetch::Generators, storage: Arc<dyn Storage>) -> Self {
         Self {
             production: Production::new(&settings, generators),
+            teller: Teller::new(settings.events.as_ref(), Self::NAME),
             settings,
             storage,
             rounds: Rounds::default(),
@@ -238,9 +254,18 @@ impl Reconcile for ExternalSources {
             plan = plan.act(Act::Collect(names));
         }
         let Some(round) = &seen.round else { return Ok(plan) };
-        let next = [round.due, round.collect].into_iter().flatten().min();
+        let mut next = [round.due, round.collect].into_iter().flatten().min();
+        match (&round.news, &seen.published) {
+            (Some(news), Some(about)) if news.is_of(about) => {
+                let (news, about) = (news.clone(), Arc::clone(about));
+                plan = plan.act(Act::Tell(Box::new(Told { news, about })));
+            }
+            // It is published by this plan, and told when that is seen.
+            (Some(_), _) => next = Some(seen.now),
+            (None, _) => {}
+        }
         if let Some(next) = next {
-            plan = plan.again(until(seen.now, next));
+            plan = plan.again(until(seen.now, next).max(SOON));
         }
         Ok(match &round.came {
             Came::Done => plan,
@@ -261,6 +286,12 @@ impl Reconcile for ExternalSources {
         match act {
             Act::Round(asked) => self.round(source, asked, says).await,
             Act::Collect(names) => self.collect(source, names).await,
+            Act::Tell(told) => {
+                self.teller.tell(&told.news, source, &told.about, says).await;
+                let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
+                self.rounds.told(&namespace, &name, &told.news);
+                Ok(())
+            }
         }
     }
 
@@ -282,6 +313,9 @@ impl Reconcile for ExternalSources {
         report::report(source, seen, outcome)
     }
 }
+
+/// How soon another look may follow by itself.
+const SOON: Duration = Duration::from_millis(200);
 
 /// In a printed plan: whether upstream may answer that nothing changed.
 #[expect(clippy::ref_option, reason = "serde passes the field")]

@@ -46,7 +46,7 @@ impl Events {
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
-            note: Some(truncated(note)),
+            note: Some(truncated(note, NOTE_LIMIT)),
             action: "Reconcile".to_owned(),
             secondary: None,
         };

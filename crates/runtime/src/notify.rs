@@ -93,28 +93,40 @@ impl FromStr for Address {
 
 /// Sends news. Cheap to clone; it ends when the last clone is dropped.
 #[derive(Debug, Clone)]
-pub struct Notifier(mpsc::Sender<(Timestamp, News)>);
+pub struct Notifier(mpsc::Sender<Waiting>);
+
+/// News in the queue.
+#[derive(Debug)]
+struct Waiting {
+    news: News,
+    timestamp: Timestamp,
+    identity: String,
+}
 
 impl Notifier {
-    /// Sends to this address in the name of `trellis-<controller>` and the replica called `identity`.
+    /// Sends to this address in the name of `trellis-<controller>`.
     #[must_use]
-    pub fn start(address: &Address, controller: &str, identity: &str) -> Self {
+    pub fn start(address: &Address, controller: &str) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let receiver = Receiver {
             news: receiver,
             client: Client::builder(TokioExecutor::new()).build_http(),
             uri: address.0.clone(),
             controller: format!("trellis-{controller}"),
-            identity: identity.to_owned(),
         };
         tokio::spawn(receiver.run());
         Self(sender)
     }
 
-    /// Sends this, soon.
-    pub fn tell(&self, mut news: News) {
+    /// Sends this, soon, in the name of this replica.
+    pub fn tell(&self, mut news: News, identity: &str) {
         news.message = crate::events::truncated(&news.message, MESSAGE);
-        if self.0.try_send((Timestamp::now(), news)).is_err() {
+        let waiting = Waiting {
+            news,
+            timestamp: Timestamp::now(),
+            identity: identity.to_owned(),
+        };
+        if self.0.try_send(waiting).is_err() {
             tracing::warn!("a notification was lost: too many wait for their receiver");
         }
     }
@@ -122,21 +134,21 @@ impl Notifier {
 
 /// What stands between the queue and the receiver.
 struct Receiver {
-    news: mpsc::Receiver<(Timestamp, News)>,
+    news: mpsc::Receiver<Waiting>,
     client: Client<HttpConnector, Full<Bytes>>,
     uri: Uri,
     controller: String,
-    identity: String,
 }
 
 impl Receiver {
     async fn run(mut self) {
-        while let Some((timestamp, news)) = self.news.recv().await {
+        while let Some(waiting) = self.news.recv().await {
+            let news = &waiting.news;
             let sent = Sent {
-                news: &news,
-                timestamp,
+                news,
+                timestamp: waiting.timestamp,
                 reporting_controller: &self.controller,
-                reporting_instance: &self.identity,
+                reporting_instance: &waiting.identity,
             };
             let Ok(body) = serde_json::to_vec(&sent) else { continue };
             if let Err(why) = self.send(body.into()).await {

@@ -52,8 +52,8 @@ fn news(reason: &str) -> News {
 #[tokio::test]
 async fn news_arrive_in_the_form_of_flux() {
     let (address, mut received) = receiver(&[]).await;
-    let notifier = Notifier::start(&address.parse().unwrap(), "external-source", "one");
-    notifier.tell(news("NewArtifact"));
+    let notifier = Notifier::start(&address.parse().unwrap(), "external-source");
+    notifier.tell(news("NewArtifact"), "one");
     let got = received.recv().await.unwrap();
     assert_eq!(got["involvedObject"]["kind"], "ExternalArtifact");
     assert_eq!(got["involvedObject"]["apiVersion"], "source.toolkit.fluxcd.io/v1");
@@ -70,9 +70,9 @@ async fn news_arrive_in_the_form_of_flux() {
 async fn what_a_receiver_does_not_get_is_sent_again_and_what_it_refuses_is_not() {
     // The first is tried again, the second is known already, the third is wrong.
     let (address, mut received) = receiver(&[500, 202, 429, 400]).await;
-    let notifier = Notifier::start(&address.parse().unwrap(), "external-source", "one");
+    let notifier = Notifier::start(&address.parse().unwrap(), "external-source");
     for reason in ["First", "Second", "Third", "Fourth"] {
-        notifier.tell(news(reason));
+        notifier.tell(news(reason), "one");
     }
     let mut reasons = Vec::new();
     for _ in 0..5 {
@@ -86,9 +86,9 @@ async fn who_has_news_never_waits() {
     // Nobody answers there.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/", silent.local_addr().unwrap());
-    let notifier = Notifier::start(&address.parse().unwrap(), "external-source", "one");
+    let notifier = Notifier::start(&address.parse().unwrap(), "external-source");
     for _ in 0..10_000 {
-        notifier.tell(news("NewArtifact"));
+        notifier.tell(news("NewArtifact"), "one");
     }
 }
 

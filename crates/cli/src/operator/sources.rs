@@ -170,6 +170,7 @@ impl Sources {
         settings.max_bytes = self.artifact_max_bytes;
         settings.backoff = self.retry.backoff()?;
         settings.hooks = self.hooks.settings()?;
+        settings.events = self.events_addr;
         let mut fetch = self.http.settings()?;
         fetch.max_bytes = self.artifact_max_bytes;
         fetch.allow_unchecked = self.allow_insecure_tls;

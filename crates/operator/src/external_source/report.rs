@@ -119,11 +119,16 @@ fn message(source: &ExternalSource, seen: &Seen) -> String {
     let Some(record) = &seen.record else {
         return String::new();
     };
-    let mut parts = vec![format!("stored artifact for revision {}", record.revision)];
+    let mut parts = vec![stored(record)];
     let interval = Interval::parse("spec.interval", &source.spec.interval).ok();
     parts.extend(interval.and_then(Interval::note).map(ToOwned::to_owned));
     parts.extend(record.warnings.iter().chain(&seen.notes).cloned());
     parts.join("; ")
+}
+
+/// What is said of an artifact that is there.
+pub(super) fn stored(record: &Record) -> String {
+    format!("stored artifact for revision {}", record.revision)
 }
 
 /// What a source says whose last round failed: why, what follows, and what is served meanwhile.

@@ -19,7 +19,7 @@ use trellis_sources::{
     revision::{ArtifactPath, Revision},
 };
 
-use super::production::Known;
+use super::{news::News, production::Known};
 
 /// An artifact that is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +79,8 @@ pub(crate) struct Round {
     pub(crate) due: Option<Timestamp>,
     /// When stored files have to be looked through for some that go.
     pub(crate) collect: Option<Timestamp>,
+    /// What is still to be told of it, once it is published.
+    pub(crate) news: Option<News>,
 }
 
 /// The last round of each source, by namespace and name.
@@ -117,6 +119,13 @@ impl Rounds {
     /// The file was read over, and is as it should be.
     pub(crate) fn read(&self, path: &ArtifactPath) {
         self.reads().insert(path.clone());
+    }
+
+    /// This has been told.
+    pub(crate) fn told(&self, namespace: &str, name: &str, news: &News) {
+        if let Some(round) = self.lock().get_mut(&(namespace.to_owned(), name.to_owned())) {
+            round.news.take_if(|pending| pending == news);
+        }
     }
 
     /// The source is gone.

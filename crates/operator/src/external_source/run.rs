@@ -28,6 +28,7 @@ use trellis_store::{Content, garbage};
 use super::{
     Asked, ExternalSources,
     measured::{Of, Operation},
+    news::News,
     production::{Failed, Known, Packed, Product},
     round::{Came, Record, Round},
     see, stored, unusable,
@@ -87,9 +88,14 @@ impl ExternalSources {
         let collect = if other {
             Some(now)
         } else {
-            before.and_then(|round| round.collect)
+            before.as_ref().and_then(|round| round.collect)
         };
+        let told_before = before.as_ref().map(|round| &round.came);
+        let failed = asked.failures > 0 || matches!(told_before, Some(Came::Failed { .. }));
+        let news = News::of(told_before, failed, &came, asked.record.as_ref(), record.as_ref());
+        let news = news.or_else(|| before.as_ref().and_then(|round| round.news.clone()));
         let round = Round {
+            news,
             uid: source.uid(),
             generation: source.metadata.generation,
             pipeline: asked.pipeline,

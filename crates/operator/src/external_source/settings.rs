@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use trellis_hooks::{Client, Reload, ReloadError};
+use trellis_runtime::notify::Address;
 use trellis_sources::{
     archive::Limits,
     failure::Backoff,
@@ -34,6 +35,9 @@ pub struct Settings {
     pub longest: Duration,
     /// Who runs hooks. Default: nobody, and sources with hooks are refused.
     pub hooks: Option<HooksSettings>,
+    /// Address of Flux's notification-controller (`--events-addr`), such as
+    /// `http://notification-controller.flux-system.svc.cluster.local./`. Default: none, and it is told nothing.
+    pub events: Option<Address>,
     /// Where what happens is counted. Clones count together.
     pub(super) measured: Measured,
 }
@@ -78,6 +82,7 @@ impl Settings {
             unpack: Limits::default(),
             longest: Duration::from_mins(30),
             hooks: None,
+            events: None,
             measured: Measured::default(),
         }
     }
