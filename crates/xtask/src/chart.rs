@@ -5,13 +5,15 @@
 //!                                                └▶ its containers ─▶ the real binary takes every argument and variable
 //!  odd values ───────▶ helm template ──────▶ the same
 //!  wrong values ─────▶ helm template ──────▶ refused by the schema, naming the value
-//!  real Kubernetes ──▶ helm install, upgrade, uninstall ─▶ Pods admitted where only restricted ones are, artifacts guarded
+//!  real Kubernetes ──▶ helm install, upgrade, uninstall ─▶ Pods admitted where only restricted ones are, artifacts guarded,
+//!                                                          a source served by what the Pod runs
 //! ```
 
 mod admission;
 mod arguments;
 mod grants;
 mod installed;
+mod lived;
 mod pod;
 mod rendered;
 mod sources;
@@ -167,7 +169,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         refused(&helm, &chart, value, named)?;
     }
     eprintln!("chart: {} wrong values are refused", REFUSED.len());
-    installed::run(&chart)
+    installed::run(&chart, &binary)
 }
 
 /// The values files that the chart is tried with.

@@ -35,9 +35,22 @@ pub(super) async fn define(plane: &ControlPlane) -> Result<()> {
             "type": "object", "required": ["kind", "name"],
             "properties": {"apiVersion": string, "kind": string, "name": string, "namespace": string},
         }}},
-        "status": {"type": "object", "properties": {"artifact": {
-            "type": "object", "required": ["url"], "properties": {"url": string, "revision": string},
-        }}},
+        "status": {"type": "object", "properties": {
+            "artifact": {
+                "type": "object",
+                "required": ["digest", "lastUpdateTime", "path", "revision", "url"],
+                "properties": {
+                    "digest": string, "path": string, "revision": string, "url": string,
+                    "lastUpdateTime": {"type": "string", "format": "date-time"},
+                    "size": {"type": "integer", "format": "int64"},
+                    "metadata": {"type": "object", "additionalProperties": string},
+                },
+            },
+            "conditions": {
+                "type": "array",
+                "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            },
+        }},
     }});
     let crd: CustomResourceDefinition = serde_json::from_value(json!({
         "metadata": {"name": "externalartifacts.source.toolkit.fluxcd.io"},
@@ -72,7 +85,12 @@ pub(super) async fn judged(plane: &ControlPlane) -> Result<()> {
         "only system:serviceaccount:trellis-system:trellis",
     )?;
     make(&operator, &ours).await.context("the operator cannot publish")?;
-    let url = |host: &str| json!({"status": {"artifact": {"url": format!("http://{host}/a.tar.gz"), "revision": "1"}}});
+    let url = |host: &str| {
+        json!({"status": {"artifact": {
+            "url": format!("http://{host}/a.tar.gz"), "revision": "1", "digest": "sha256:1", "path": "a.tar.gz",
+            "lastUpdateTime": "2026-01-01T00:00:00Z",
+        }}})
+    };
     let right = url("trellis-artifacts.trellis-system.svc.cluster.local.");
     says(
         status(&tenant, "ours", &right).await,
@@ -143,12 +161,13 @@ async fn artifacts(plane: &ControlPlane, user: &str) -> Result<Api<DynamicObject
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.auth_info.impersonate = Some(user.to_owned());
     config.auth_info.impersonate_groups = Some(vec!["system:masters".to_owned()]);
+    Ok(artifacts_of(Client::try_from(config)?, PLACE))
+}
+
+/// The artifacts of a namespace.
+pub(super) fn artifacts_of(client: Client, namespace: &str) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("source.toolkit.fluxcd.io", "v1", "ExternalArtifact");
-    Ok(Api::namespaced_with(
-        Client::try_from(config)?,
-        PLACE,
-        &ApiResource::from_gvk(&kind),
-    ))
+    Api::namespaced_with(client, namespace, &ApiResource::from_gvk(&kind))
 }
 
 fn object(name: &str, kind: Option<&str>) -> DynamicObject {

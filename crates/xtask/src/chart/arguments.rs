@@ -24,7 +24,7 @@ use crate::workspace::output;
 /// What the operator says when it has read its arguments and finds no cluster.
 const NO_CLUSTER: &str = "no cluster";
 /// What the sidecar says when it listens.
-const SERVES: &str = "serving hooks";
+pub(super) const SERVES: &str = "serving hooks";
 /// How long it may take until it does, or until it has ended.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Variables that are read and have no flag: the log's, secrets, and what every client of HTTP knows.
@@ -106,7 +106,8 @@ async fn sidecar(binary: &Path, start: &Start, log: &Path) -> Result<()> {
     }
 }
 
-fn command(binary: &Path, start: &Start) -> Command {
+/// The binary as a container starts it.
+pub(super) fn command(binary: &Path, start: &Start) -> Command {
     let mut command = Command::new(binary);
     command
         .args(&start.arguments)

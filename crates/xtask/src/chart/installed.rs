@@ -4,7 +4,7 @@
 //!  namespace: enforce restricted ─▶ helm install ─▶ Pods created, or ReplicaFailure ─▶ helm upgrade ─▶ helm uninstall
 //! ```
 //!
-//! No Pod runs there: that the image starts is not shown. Its binary is started elsewhere, under the same roles.
+//! No Pod runs there: that the image starts is not shown. What the Pod would run is run beside it (`lived`).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -15,15 +15,15 @@ use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Namespace};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, ResourceExt as _, api::PostParams, runtime::wait};
-use trellis_devplane::{Binaries, Builder, ControlPlane, cache_directory, peers, progress};
+use trellis_devplane::{Binaries, Builder, ControlPlane, cache_directory, free_port, peers, progress};
 
-use super::{NAMESPACE, admission};
+use super::{NAMESPACE, admission, lived};
 use crate::peers::{HELM, block_on};
 
-const RELEASE: &str = "trellis";
+pub(super) const RELEASE: &str = "trellis";
 /// Sources with hooks, on a disk of a claim.
 const SOURCES: &str = "controllers={external-source},replicas=1,storage.persistence.enabled=true,hooks.enabled=true,\
-                       hooks.whitelist.commands.tr.allowed=true,networkPolicy.enabled=true,\
+                       hooks.whitelist.commands.tr.allowed=true,egress.trustHosts={127.0.0.1},networkPolicy.enabled=true,\
                        monitoring.dashboard.enabled=true,monitoring.kubeStateMetrics.enabled=true";
 /// How long Kubernetes may take to make two Pods that nobody runs.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -31,18 +31,18 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce", "restricted");
 
 /// Boots a plane and takes the chart through its life there.
-pub(super) fn run(chart: &Path) -> Result<()> {
+pub(super) fn run(chart: &Path, binary: &Path) -> Result<()> {
     block_on(async {
         let builder = Builder::new(cache_directory()?, Arc::new(progress::Lines));
         let helm = builder.build(&(HELM.module)()).await?;
         let plane = ControlPlane::options().start().await?;
-        let lived = live(chart, &helm, &plane).await;
+        let lived = live(chart, binary, &helm, &plane).await;
         plane.stop().await?;
         lived
     })?
 }
 
-async fn live(chart: &Path, helm: &Binaries, plane: &ControlPlane) -> Result<()> {
+async fn live(chart: &Path, binary: &Path, helm: &Binaries, plane: &ControlPlane) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(plane.client());
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
@@ -58,8 +58,16 @@ async fn live(chart: &Path, helm: &Binaries, plane: &ControlPlane) -> Result<()>
     let installed = replicas(&deployments, 2).await?;
     ask(helm, plane, &["upgrade", RELEASE, &chart, "--set", "replicas=3"]).await?;
     let upgraded = replicas(&deployments, 3).await?;
-    ask(helm, plane, &["upgrade", RELEASE, &chart, "--set", SOURCES]).await?;
+    let (metrics, artifacts) = (free_port()?, free_port()?);
+    let ports = format!("metrics.port={metrics},artifacts.port={artifacts}");
+    ask(
+        helm,
+        plane,
+        &["upgrade", RELEASE, &chart, "--set", SOURCES, "--set", &ports],
+    )
+    .await?;
     let sources = replicas(&deployments, 1).await?;
+    Box::pin(lived::run(plane, binary, artifacts)).await?;
     admission::judged(plane).await?;
     ask(helm, plane, &["uninstall", RELEASE, "--wait"]).await?;
     let left = deployments.get_opt(RELEASE).await?;
@@ -72,7 +80,7 @@ async fn live(chart: &Path, helm: &Binaries, plane: &ControlPlane) -> Result<()>
             .context("helm uninstall took a definition along")?;
     }
     eprintln!(
-        "chart: installed ({installed} Pods admitted as restricted), upgraded ({upgraded}), changed to sources with hooks ({sources}), uninstalled; the kinds stay"
+        "chart: installed ({installed} Pods admitted as restricted), upgraded ({upgraded}), changed to sources with hooks ({sources}), its containers lived, uninstalled; the kinds stay"
     );
     Ok(())
 }
