@@ -39,7 +39,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     match broken {
         Some(why) if args.json => out::note(format_args!("it cannot be used: {why}")),
-        Some(why) => out::line(format_args!("broken: {why}")),
+        Some(why) => why.lines().enumerate().for_each(|(number, line)| {
+            // The parser quotes the place, on lines of its own.
+            out::line(format_args!("{}{line}", if number == 0 { "broken: " } else { "" }));
+        }),
         None => out::say(format_args!("it can be used; {} risks", risks.len())),
     }
     Ok(if read.is_ok() {
