@@ -76,10 +76,11 @@ impl Log {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let format = args.log.format();
     let collector = args.otlp_endpoint.clone();
-    let options = options(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let _telemetry = telemetry::init(format, collector.as_deref())?;
+        // Here, since a file that they name is watched from now on.
+        let options = options(args)?;
         let stop = shutdown::token()?;
         let config = kube::Config::infer()
             .await
