@@ -6,7 +6,7 @@
 //!  odd values ───────▶ helm template ──────▶ the same
 //!  wrong values ─────▶ helm template ──────▶ refused by the schema, naming the value
 //!  real Kubernetes ──▶ helm install, upgrade, uninstall ─▶ Pods admitted where only restricted ones are, artifacts guarded,
-//!                                                          a source served by what the Pod runs
+//!                                                          a source with a hook served by what the Pod runs
 //! ```
 
 mod admission;

@@ -35,10 +35,6 @@ const WITHOUT_FLAG: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
-    "HOOK_EXECUTOR_ENDPOINT",
-    "HOOK_WHITELIST_PATH",
-    "HOOK_TOKEN_FILE",
-    "HOOK_AT_ONCE",
 ];
 
 /// Starts the binary as every container does.

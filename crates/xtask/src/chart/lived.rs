@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Deployment, ConfigMaps ─▶ Pod ─▶ hooks, operator (as the ServiceAccount, by the chart's roles, under its policy)
-//!  upstream ─▶ ExternalSource ─▶ Ready ─▶ ExternalArtifact ─▶ downloaded from the Pod's port ─▶ deleted
+//!  upstream ─▶ ExternalSource with a hook ─▶ Ready ─▶ ExternalArtifact ─▶ downloaded from the Pod's port ─▶ deleted
 //! ```
 //!
 //! No kubelet is there: the containers are processes of this machine, and their paths are folders of it.
@@ -30,12 +30,12 @@ use super::{NAMESPACE, admission, arguments, installed::RELEASE, pod::Pod};
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// What upstream has.
-const DATA: &str = "hello\n";
+/// What upstream has, and what its hook makes of it.
+const DATA: (&str, &str) = ("hello\n", "HELLO\n");
 /// Where the source is.
 const PLACE: &str = "default";
 
-/// Runs what the release's Deployment says, with artifacts served on that port, until a source has come and
+/// Runs what the release's Deployment says, with artifacts served on that port, until a source with a hook has come and
 /// gone.
 pub(super) async fn run(plane: &ControlPlane, binary: &Path, port: u16) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(plane.client(), NAMESPACE);
@@ -113,6 +113,7 @@ async fn a_source(plane: &ControlPlane, port: u16) -> Result<()> {
         "spec": {
             "interval": "1h", "destinationPath": "data.txt",
             "generator": {"type": "http", "http": {"url": url}},
+            "hooks": {"postRequest": [{"name": "upper", "command": "tr", "args": ["a-z", "A-Z"]}]},
         },
     }))?;
     let sources: Api<ExternalSource> = Api::namespaced(plane.client(), PLACE);
@@ -141,7 +142,7 @@ async fn a_source(plane: &ControlPlane, port: u16) -> Result<()> {
     let path = artifact.path.context("no path")?;
     let archive = tokio::task::spawn_blocking(move || download(port, &path)).await??;
     let content = unpacked(&archive)?;
-    ensure!(content == DATA, "the artifact holds {content:?}");
+    ensure!(content == DATA.1, "the artifact holds {content:?}");
 
     let uid = source.metadata.uid.unwrap_or_default();
     sources.delete("lived", &DeleteParams::default()).await?;
@@ -157,7 +158,7 @@ async fn serve(upstream: &TcpListener) -> Result<()> {
         let (mut client, _) = upstream.accept().await?;
         let mut request = [0; 4096];
         let _ = client.read(&mut request).await?;
-        let (data, length) = (DATA, DATA.len());
+        let (data, length) = (DATA.0, DATA.0.len());
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{data}");
         client.write_all(answer.as_bytes()).await?;
     }
