@@ -74,6 +74,9 @@
 {{- if .Values.allowInsecureTLS }}
 - --allow-insecure-tls
 {{- end }}
+{{- with .Values.eventsAddr }}
+- --events-addr={{ . }}
+{{- end }}
 {{- with .Values.egress }}
 {{- with .schemes }}
 - --egress-schemes={{ join "," . }}

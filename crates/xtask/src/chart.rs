@@ -11,6 +11,7 @@
 
 mod admission;
 mod arguments;
+mod covered;
 mod grants;
 mod installed;
 mod lived;
@@ -123,7 +124,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let helm = peers::helm()?;
     let binary = built::binary(workspace)?;
     let chart = workspace.path(CHART);
-    for values in cases(&chart)? {
+    let cases = cases(&chart)?;
+    covered::judge(&chart, &cases)?;
+    for values in cases {
         let name = values.file_name().unwrap_or_default().to_string_lossy().into_owned();
         output(
             helm_command(&helm, "lint")

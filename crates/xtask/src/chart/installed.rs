@@ -17,14 +17,19 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::{Api, ResourceExt as _, api::PostParams, runtime::wait};
 use trellis_devplane::{Binaries, Builder, ControlPlane, cache_directory, free_port, peers, progress};
 
-use super::{NAMESPACE, admission, lived};
+use super::{
+    NAMESPACE, admission,
+    lived::{self, Hooks},
+};
 use crate::peers::{HELM, block_on};
 
 pub(super) const RELEASE: &str = "trellis";
-/// Sources with hooks, on a disk of a claim.
-const SOURCES: &str = "controllers={external-source},replicas=1,storage.persistence.enabled=true,hooks.enabled=true,\
-                       hooks.whitelist.commands.tr.allowed=true,egress.trustHosts={127.0.0.1},networkPolicy.enabled=true,\
+/// Sources on a disk of a claim.
+const SOURCES: &str = "controllers={external-source},replicas=1,storage.persistence.enabled=true,\
+                       egress.trustHosts={127.0.0.1},networkPolicy.enabled=true,\
                        monitoring.dashboard.enabled=true,monitoring.kubeStateMetrics.enabled=true";
+/// With hooks.
+const HOOKS: &str = "hooks.enabled=true,hooks.whitelist.commands.tr.allowed=true";
 /// How long Kubernetes may take to make two Pods that nobody runs.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// The label by which the API server refuses Pods that are not restricted.
@@ -60,14 +65,13 @@ async fn live(chart: &Path, binary: &Path, helm: &Binaries, plane: &ControlPlane
     let upgraded = replicas(&deployments, 3).await?;
     let (metrics, artifacts) = (free_port()?, free_port()?);
     let ports = format!("metrics.port={metrics},artifacts.port={artifacts}");
-    ask(
-        helm,
-        plane,
-        &["upgrade", RELEASE, &chart, "--set", SOURCES, "--set", &ports],
-    )
-    .await?;
-    let sources = replicas(&deployments, 1).await?;
-    Box::pin(lived::run(plane, binary, artifacts)).await?;
+    let sources = ["upgrade", RELEASE, &chart, "--set", SOURCES, "--set", &ports];
+    for (hooks, values) in [(Hooks::Off, "hooks.enabled=false"), (Hooks::On, HOOKS)] {
+        ask(helm, plane, &[&sources[..], &["--set", values]].concat()).await?;
+        let made = replicas(&deployments, 1).await?;
+        Box::pin(lived::run(plane, binary, artifacts, hooks)).await?;
+        eprintln!("chart: changed to sources with hooks {hooks:?} ({made} Pod admitted), whose containers lived");
+    }
     admission::judged(plane).await?;
     ask(helm, plane, &["uninstall", RELEASE, "--wait"]).await?;
     let left = deployments.get_opt(RELEASE).await?;
@@ -80,7 +84,7 @@ async fn live(chart: &Path, binary: &Path, helm: &Binaries, plane: &ControlPlane
             .context("helm uninstall took a definition along")?;
     }
     eprintln!(
-        "chart: installed ({installed} Pods admitted as restricted), upgraded ({upgraded}), changed to sources with hooks ({sources}), its containers lived, uninstalled; the kinds stay"
+        "chart: installed ({installed} Pods admitted as restricted), upgraded ({upgraded}), uninstalled; the kinds stay"
     );
     Ok(())
 }

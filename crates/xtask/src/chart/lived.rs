@@ -32,12 +32,21 @@ use super::{NAMESPACE, admission, arguments, installed::RELEASE, pod::Pod};
 const PATIENCE: Duration = Duration::from_mins(2);
 /// What upstream has, and what its hook makes of it.
 const DATA: (&str, &str) = ("hello\n", "HELLO\n");
+/// Whether there are hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hooks {
+    /// A sidecar runs them.
+    On,
+    /// A source with hooks would be refused.
+    Off,
+}
+
 /// Where the source is.
 const PLACE: &str = "default";
 
-/// Runs what the release's Deployment says, with artifacts served on that port, until a source with a hook has come and
-/// gone.
-pub(super) async fn run(plane: &ControlPlane, binary: &Path, port: u16) -> Result<()> {
+/// Runs what the release's Deployment says, with artifacts served on that port, until a source has come and gone: one with
+/// a hook where hooks are on.
+pub(super) async fn run(plane: &ControlPlane, binary: &Path, port: u16, hooks: Hooks) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(plane.client(), NAMESPACE);
     let deployment = serde_json::to_value(deployments.get(RELEASE).await?)?;
     let spec = deployment.pointer("/spec/template/spec").context("no Pod")?;
@@ -60,22 +69,27 @@ pub(super) async fn run(plane: &ControlPlane, binary: &Path, port: u16) -> Resul
             running.push(process);
         }
     }
-    let [sidecar, operator] = <[Process; 2]>::try_from(running)
-        .map_err(|running| anyhow::anyhow!("{} containers instead of two", running.len()))?;
+    let operator = running.pop().context("no container")?;
+    ensure!(
+        running.len() == usize::from(hooks == Hooks::On),
+        "hooks are {hooks:?}, and there are {} sidecars",
+        running.len()
+    );
     let came = tokio::select! {
-        came = tokio::time::timeout(PATIENCE, a_source(plane, port)) => {
+        came = tokio::time::timeout(PATIENCE, a_source(plane, port, hooks)) => {
             came.context("a source did not come and go in time").and_then(|came| came)
         }
         died = operator.died() => Err(died.into()),
     };
     if let Err(error) = came {
+        let sidecars: Vec<_> = running.iter().map(Process::tail).collect();
         bail!(
             "{error:#}; the containers said: {}\n{}",
-            sidecar.tail(),
+            sidecars.join("\n"),
             operator.tail()
         );
     }
-    for process in [operator, sidecar] {
+    for process in std::iter::once(operator).chain(running) {
         process.signal(Signal::Term);
         let ended = tokio::time::timeout(PATIENCE, process.exited()).await;
         let ended = ended.with_context(|| format!("told to end, {} does not", process.name()))?;
@@ -105,15 +119,22 @@ async fn says(process: &Process, sign: &str) -> Result<()> {
 }
 
 /// A source of an upstream comes, is Ready, is downloaded, and goes.
-async fn a_source(plane: &ControlPlane, port: u16) -> Result<()> {
+async fn a_source(plane: &ControlPlane, port: u16, hooks: Hooks) -> Result<()> {
     let upstream = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let url = format!("http://{}/data.txt", upstream.local_addr()?);
+    let (upper, expected) = match hooks {
+        Hooks::On => (
+            json!([{"name": "upper", "command": "tr", "args": ["a-z", "A-Z"]}]),
+            DATA.1,
+        ),
+        Hooks::Off => (json!([]), DATA.0),
+    };
     let source: ExternalSource = serde_json::from_value(json!({
         "apiVersion": "source.flux.oddkin.co/v1alpha1", "kind": "ExternalSource", "metadata": {"name": "lived"},
         "spec": {
             "interval": "1h", "destinationPath": "data.txt",
             "generator": {"type": "http", "http": {"url": url}},
-            "hooks": {"postRequest": [{"name": "upper", "command": "tr", "args": ["a-z", "A-Z"]}]},
+            "hooks": {"postRequest": upper},
         },
     }))?;
     let sources: Api<ExternalSource> = Api::namespaced(plane.client(), PLACE);
@@ -142,7 +163,7 @@ async fn a_source(plane: &ControlPlane, port: u16) -> Result<()> {
     let path = artifact.path.context("no path")?;
     let archive = tokio::task::spawn_blocking(move || download(port, &path)).await??;
     let content = unpacked(&archive)?;
-    ensure!(content == DATA.1, "the artifact holds {content:?}");
+    ensure!(content == expected, "the artifact holds {content:?}");
 
     let uid = source.metadata.uid.unwrap_or_default();
     sources.delete("lived", &DeleteParams::default()).await?;
