@@ -393,7 +393,7 @@ fn stored(error: &trellis_store::Error) -> Error {
     Error::Outside {
         what: "the storage",
         reason: Reason::StorageOperationFailed.as_str(),
-        message: error.chain(),
+        message: error.told(),
     }
 }
 

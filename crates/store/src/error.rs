@@ -18,6 +18,9 @@ pub type Cause = Box<dyn StdError + Send + Sync>;
 /// What operations of a storage return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// How many characters of a cause are [told](Error::told): the service may have put a page into it.
+const TOLD: usize = 200;
+
 /// What an error asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -199,6 +202,23 @@ impl Error {
     #[must_use]
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Io { .. })
+    }
+
+    /// For people, and for a status: the error and what is at the bottom of it. What lies between, such as addresses,
+    /// counts of tries and times that they took, is left to [`chain`](Self::chain), so that the same failure is told in
+    /// the same words.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let text = self.to_string();
+        let mut bottom = self.source();
+        while let Some(deeper) = bottom.and_then(StdError::source) {
+            bottom = Some(deeper);
+        }
+        let Some(bottom) = bottom.map(ToString::to_string) else {
+            return text;
+        };
+        let line: String = bottom.lines().next().unwrap_or_default().chars().take(TOLD).collect();
+        format!("{text}: {}", line.trim_end_matches([' ', ':']))
     }
 
     /// The whole chain on one line, for logs.

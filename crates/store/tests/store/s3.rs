@@ -176,9 +176,16 @@ async fn a_fault_that_stays_is_told(
     let bytes = bytes(1, size);
     let key = key("a/b", &bytes);
     proxy.next(method, action, usize::MAX);
-    let error = storage.put(&key, streamed(bytes)).await.unwrap_err();
+    let error = storage.put(&key, streamed(bytes.clone())).await.unwrap_err();
     assert_eq!((error.reason(), error.class()), (reason, class), "{}", error.chain());
     assert!(proxy.taken() > 0);
+    let again = storage.put(&key, streamed(bytes)).await.unwrap_err();
+    assert_eq!(error.told(), again.told(), "the same failure in the same words");
+    assert!(
+        !error.told().contains(['\n', '\r']) && !error.told().contains("127.0.0.1"),
+        "{}",
+        error.told()
+    );
 
     let direct = S3::new(&service.endpoint.settings()).unwrap();
     assert_eq!(direct.verify(&key).await.unwrap(), Verdict::Missing);

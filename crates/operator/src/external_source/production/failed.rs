@@ -61,7 +61,7 @@ impl Failed {
         };
         Self {
             failure: Failure::Storage(cause),
-            told: error.chain(),
+            told: error.told(),
         }
     }
 
