@@ -22,6 +22,8 @@ mod production;
 mod published;
 #[path = "artifacts/site.rs"]
 mod site;
+#[path = "artifacts/storage.rs"]
+mod storage;
 #[path = "artifacts/taken.rs"]
 mod taken;
 #[path = "artifacts/told.rs"]

@@ -82,6 +82,15 @@ impl Upstream {
         self.lock().asked.iter().map(|(status, _)| *status).collect()
     }
 
+    /// Waits until it has answered so often.
+    pub(crate) async fn asked(&self, times: usize) {
+        trellis_testkit::eventually(&format!("asked {times} times"), async || match self.told() {
+            told if told.len() >= times => Ok(()),
+            told => Err(format!("{told:?}")),
+        })
+        .await;
+    }
+
     /// The headers of the last request.
     pub(crate) fn last(&self) -> HeaderMap {
         self.lock().asked.last().unwrap().1.clone()

@@ -1,0 +1,198 @@
+//! `Place`: where artifacts of one test are kept, and what harms it. `Gate`: the way to a server, which a test closes.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use futures::TryStreamExt as _;
+use tempfile::TempDir;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OnceCell, watch},
+};
+use trellis_devplane::{peers::versitygw::Versitygw, progress::Lines};
+use trellis_store::{Cached, Disk, Limits, Memory, Prefix, S3, S3Credentials, S3Settings, Storage};
+
+use crate::site::Setup;
+
+/// The secret key of the bucket.
+pub(super) const SECRET: &str = "a-secret-key";
+
+/// Kinds of storage.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Disk,
+    Memory,
+    S3,
+}
+
+/// Where artifacts of one test are kept.
+pub(super) enum Place {
+    Disk(TempDir),
+    /// The last one that was opened.
+    Memory(std::sync::Mutex<Memory>),
+    S3 {
+        bucket: String,
+        gate: Gate,
+    },
+}
+
+/// The S3 server; the first test that asks starts it.
+async fn server() -> &'static Versitygw {
+    static SERVER: OnceCell<Versitygw> = OnceCell::const_new();
+    let start = || async {
+        let server = Versitygw::options("access", SECRET).progress(Arc::new(Lines));
+        server.start().await.unwrap()
+    };
+    SERVER.get_or_init(start).await
+}
+
+impl Place {
+    pub(super) async fn new(kind: Kind) -> Self {
+        static BUCKETS: AtomicU32 = AtomicU32::new(0);
+        match kind {
+            Kind::Disk => Self::Disk(tempfile::tempdir().unwrap()),
+            Kind::Memory => Self::Memory(std::sync::Mutex::new(Memory::bounded(1 << 20))),
+            Kind::S3 => {
+                let bucket = format!("artifacts-{}", BUCKETS.fetch_add(1, Ordering::SeqCst));
+                server().await.bucket(&bucket).unwrap();
+                let gate = Gate::before(server().await.address().parse().unwrap()).await;
+                Self::S3 { bucket, gate }
+            }
+        }
+    }
+
+    /// The way to the bucket.
+    pub(super) fn gate(&self) -> &Gate {
+        let gate = match self {
+            Self::S3 { gate, .. } => Some(gate),
+            _ => None,
+        };
+        gate.unwrap()
+    }
+
+    fn bucket(bucket: &str, at: SocketAddr) -> S3 {
+        let mut settings = S3Settings::new(bucket);
+        settings.endpoint = Some(format!("http://{at}"));
+        settings.retries = 1;
+        settings.credentials = S3Credentials::Static {
+            access_key_id: "access".to_owned(),
+            secret_access_key: SECRET.to_owned().into(),
+            session_token: None,
+        };
+        S3::new(&settings).unwrap()
+    }
+
+    /// The storage as a process has it that starts now, and the controller on it.
+    pub(super) async fn setup(&self) -> Setup {
+        let storage: Arc<dyn Storage> = match self {
+            Self::Disk(folder) => Arc::new(Cached::new(
+                Arc::new(Disk::open(folder.path()).await.unwrap()),
+                Limits::default(),
+            )),
+            Self::Memory(last) => {
+                let memory = Memory::bounded(1 << 20);
+                *last.lock().unwrap() = memory.clone();
+                Arc::new(memory)
+            }
+            Self::S3 { bucket, gate } => {
+                let backend = Arc::new(Self::bucket(bucket, gate.address));
+                Arc::new(Cached::new(backend, Limits::default()))
+            }
+        };
+        Setup {
+            storage: Some(storage),
+            ..Setup::default()
+        }
+    }
+
+    /// The paths of all files, as the storage itself has them.
+    pub(super) async fn files(&self) -> Vec<String> {
+        let storage: Arc<dyn Storage> = match self {
+            Self::Disk(folder) => Arc::new(Disk::open(folder.path()).await.unwrap()),
+            Self::Memory(last) => Arc::new(last.lock().unwrap().clone()),
+            Self::S3 { bucket, .. } => Arc::new(Self::bucket(bucket, server().await.address().parse().unwrap())),
+        };
+        let all: Prefix = "".parse().unwrap();
+        let entries: Vec<_> = storage.list(&all).try_collect().await.unwrap();
+        let mut paths: Vec<_> = entries.into_iter().map(|entry| entry.key.to_string()).collect();
+        paths.sort();
+        paths
+    }
+
+    /// Where a file lies; a memory has none.
+    async fn file(&self, path: &str) -> PathBuf {
+        let root = match self {
+            Self::Disk(folder) => Some(folder.path().to_owned()),
+            Self::S3 { bucket, .. } => server().await.bucket(bucket).ok(),
+            Self::Memory(_) => None,
+        };
+        root.unwrap().join(path)
+    }
+
+    /// Removes a file and its folders, as a lost disk does.
+    pub(super) async fn lose(&self, path: &str) {
+        let file = self.file(path).await;
+        std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+    }
+
+    /// Cuts a file in the middle.
+    pub(super) async fn cut(&self, path: &str) {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(self.file(path).await)
+            .unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    }
+}
+
+/// The way to a server. While it is closed connections break, new ones at once.
+pub(super) struct Gate {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+}
+
+impl Gate {
+    /// An open one. It ends with the test's runtime.
+    async fn before(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (open, opened) = watch::channel(true);
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut opened = opened.clone();
+                tokio::spawn(async move {
+                    if !*opened.borrow_and_update() {
+                        return;
+                    }
+                    let Ok(mut far) = TcpStream::connect(server).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = opened.wait_for(|open| !open) => {}
+                    }
+                });
+            }
+        });
+        Self { address, open }
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn close(&self) {
+        self.open.send_replace(false);
+    }
+
+    pub(super) fn open(&self) {
+        self.open.send_replace(true);
+    }
+}
