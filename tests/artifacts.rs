@@ -20,6 +20,8 @@ mod news;
 mod production;
 #[path = "artifacts/published.rs"]
 mod published;
+#[path = "artifacts/scale.rs"]
+mod scale;
 #[path = "artifacts/site.rs"]
 mod site;
 #[path = "artifacts/storage.rs"]

@@ -1,8 +1,12 @@
 //! `Upstream`: an HTTP server whose answers a test chooses, and which remembers what it was asked.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use axum::{
@@ -11,6 +15,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, Request, StatusCode, header},
     response::{IntoResponse as _, Response},
+    serve::ListenerExt as _,
 };
 use trellis_testkit::Gate;
 
@@ -27,11 +32,17 @@ pub(crate) struct Answer {
 #[derive(Default)]
 struct Inner {
     answer: Answer,
-    asked: Vec<(u16, HeaderMap)>,
+    asked: Vec<Asked>,
     /// Query and body of each.
     said: Vec<(String, String)>,
     /// Where answers wait.
     gate: Option<Gate>,
+}
+
+struct Asked {
+    path: String,
+    headers: HeaderMap,
+    status: u16,
 }
 
 /// A server on a free port of loopback; it ends with the test's runtime.
@@ -39,6 +50,7 @@ struct Inner {
 pub(crate) struct Upstream {
     address: SocketAddr,
     inner: Arc<Mutex<Inner>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Upstream {
@@ -47,8 +59,17 @@ impl Upstream {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(answer).with_state(Arc::clone(&inner));
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&connections);
+        let listener = listener.tap_io(move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        });
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { address, inner }
+        Self {
+            address,
+            inner,
+            connections,
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -79,7 +100,21 @@ impl Upstream {
 
     /// The status of every answer so far.
     pub(crate) fn told(&self) -> Vec<u16> {
-        self.lock().asked.iter().map(|(status, _)| *status).collect()
+        self.lock().asked.iter().map(|asked| asked.status).collect()
+    }
+
+    /// How often each path was asked for after the first so many answers.
+    pub(crate) fn each_after(&self, first: usize) -> BTreeMap<String, usize> {
+        let mut each = BTreeMap::new();
+        for asked in self.lock().asked.iter().skip(first) {
+            *each.entry(asked.path.clone()).or_default() += 1;
+        }
+        each
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Waits until it has answered so often.
@@ -93,7 +128,7 @@ impl Upstream {
 
     /// The headers of the last request.
     pub(crate) fn last(&self) -> HeaderMap {
-        self.lock().asked.last().unwrap().1.clone()
+        self.lock().asked.last().unwrap().headers.clone()
     }
 
     /// From now on answers wait here.
@@ -137,11 +172,15 @@ async fn answer(State(inner): State<Arc<Mutex<Inner>>>, request: Request<Body>) 
         .and_then(|value| value.to_str().ok());
     let unchanged = answer.status == 200 && answer.etag.is_some() && known == answer.etag.as_deref();
     let status = if unchanged { 304 } else { answer.status };
-    inner.asked.push((status, request.headers().clone()));
     inner.said.push((
         request.uri().query().unwrap_or_default().to_owned(),
         String::from_utf8_lossy(&body).into_owned(),
     ));
+    inner.asked.push(Asked {
+        path: request.uri().path().to_owned(),
+        headers: request.headers().clone(),
+        status,
+    });
     let mut response = (
         StatusCode::from_u16(status).unwrap(),
         if unchanged { Vec::new() } else { answer.body },
