@@ -71,7 +71,9 @@ async fn a_secret_adds_no_header_of_its_own() {
             )
             .await;
             let refused = site.ready(name, "False", "ConfigurationError").await;
-            let expected = format!("spec.generator.http.headersSecretRef: the request cannot be sent: header {says}");
+            let expected = format!(
+                "spec.generator.http.headersSecretRef: the request cannot be sent: header {says}; nothing is served"
+            );
             assert_eq!(said(&refused, "Ready").2, expected, "{name}");
             assert_eq!(said(&refused, "Stalled").0, "True", "{name}");
         }
