@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use http::Request;
-use trellis_benches::{Error, figures::Figure, site::Site};
+use trellis_benches::{
+    Error,
+    counters::{sum, written},
+    figures::Figure,
+    site::Site,
+};
 use trellis_testkit::operator::Operator;
 
 /// How long it is watched.
@@ -39,19 +43,7 @@ pub(crate) async fn figures(site: &Site, operator: &Operator) -> Result<Vec<Figu
 }
 
 async fn server(site: &Site) -> Result<f64, Error> {
-    let text = site
-        .admin()
-        .request_text(Request::get("/metrics").body(Vec::new())?)
-        .await?;
-    let writes = ["APPLY", "PATCH", "POST", "PUT", "DELETE", "DELETECOLLECTION"];
-    let label = |line: &str, name: &str| Some(line.split_once(&format!("{name}=\""))?.1.split_once('"')?.0.to_owned());
-    let counts = |line: &&str| {
-        let resource = label(line, "resource").unwrap_or_default();
-        line.starts_with("apiserver_request_total{")
-            && ["resiliencepolicies", "services", "events"].contains(&resource.as_str())
-            && label(line, "verb").is_some_and(|verb| writes.contains(&verb.as_str()))
-    };
-    Ok(sum(text.lines().filter(counts)))
+    written(&site.admin(), &["resiliencepolicies", "services", "events"]).await
 }
 
 async fn owned(operator: &Operator) -> Result<f64, Error> {
@@ -59,10 +51,4 @@ async fn owned(operator: &Operator) -> Result<f64, Error> {
     Ok(sum(text
         .lines()
         .filter(|line| line.starts_with("resilience_operator_writes_total{"))))
-}
-
-fn sum<'a>(lines: impl Iterator<Item = &'a str>) -> f64 {
-    lines
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum()
 }

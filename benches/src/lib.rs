@@ -8,6 +8,7 @@
 //! Invariant: the raw limit is what the operator itself was recorded to send, sent again by a client that does nothing
 //! else, as the same user.
 
+pub mod counters;
 pub mod figures;
 pub mod replay;
 pub mod site;

@@ -7,7 +7,7 @@ use serde_json::json;
 use trellis_devplane::ControlPlane;
 use trellis_testkit::{
     Proxy, Script, eventually,
-    operator::{Operator, released},
+    operator::{Launch, Operator, released},
     plane::apply,
 };
 use trellis_tests::{ACCOUNT, NAMESPACE, launch, manifests};
@@ -84,6 +84,43 @@ impl Site {
     pub async fn recorded(&self) -> Result<(Operator, Proxy), Error> {
         let proxy = Proxy::start(self.plane.config(), self.kubeconfig.clone(), &Script::new()).await?;
         Ok((self.launched(proxy.kubeconfig()).await?, proxy))
+    }
+
+    /// The shipped operator with these controllers alone, as `change` has it, for every namespace. It may not lead yet.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn alone(&self, controllers: &str, change: impl FnOnce(Launch) -> Launch) -> Result<Operator, Error> {
+        self.alone_at(&self.file, controllers, change).await
+    }
+
+    /// The same, and everything that it says to the API server.
+    ///
+    /// # Errors
+    /// When one of the two does not start.
+    pub async fn alone_recorded(
+        &self,
+        controllers: &str,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Result<(Operator, Proxy), Error> {
+        let proxy = Proxy::start(self.plane.config(), self.kubeconfig.clone(), &Script::new()).await?;
+        Ok((self.alone_at(proxy.kubeconfig(), controllers, change).await?, proxy))
+    }
+
+    async fn alone_at(
+        &self,
+        kubeconfig: &Path,
+        controllers: &str,
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Result<Operator, Error> {
+        let launch = launch(kubeconfig, "bench", &[]).program(&self.binary);
+        Ok(change(launch.controllers(controllers)).start().await?)
+    }
+
+    /// The shipped program, for what runs beside the operator.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.binary
     }
 
     async fn launched(&self, kubeconfig: &Path) -> Result<Operator, Error> {
