@@ -20,6 +20,8 @@ mod news;
 mod production;
 #[path = "artifacts/published.rs"]
 mod published;
+#[path = "artifacts/replicas.rs"]
+mod replicas;
 #[path = "artifacts/scale.rs"]
 mod scale;
 #[path = "artifacts/site.rs"]

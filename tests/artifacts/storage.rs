@@ -19,7 +19,7 @@ use crate::{
     site::{Site, said},
     taken::download,
 };
-use place::{Kind, Place};
+pub(crate) use place::{Kind, Place};
 
 fn artifact(found: &ExternalArtifact) -> Option<&Artifact> {
     found.status.as_ref()?.artifact.as_ref()

@@ -21,18 +21,18 @@ use trellis_store::{Cached, Disk, Limits, Memory, Prefix, S3, S3Credentials, S3S
 use crate::site::Setup;
 
 /// The secret key of the bucket.
-pub(super) const SECRET: &str = "a-secret-key";
+pub(crate) const SECRET: &str = "a-secret-key";
 
 /// Kinds of storage.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Disk,
     Memory,
     S3,
 }
 
 /// Where artifacts of one test are kept.
-pub(super) enum Place {
+pub(crate) enum Place {
     Disk(TempDir),
     /// The last one that was opened.
     Memory(std::sync::Mutex<Memory>),
@@ -53,7 +53,7 @@ async fn server() -> &'static Versitygw {
 }
 
 impl Place {
-    pub(super) async fn new(kind: Kind) -> Self {
+    pub(crate) async fn new(kind: Kind) -> Self {
         static BUCKETS: AtomicU32 = AtomicU32::new(0);
         match kind {
             Kind::Disk => Self::Disk(tempfile::tempdir().unwrap()),
@@ -68,12 +68,25 @@ impl Place {
     }
 
     /// The way to the bucket.
-    pub(super) fn gate(&self) -> &Gate {
+    pub(crate) fn gate(&self) -> &Gate {
         let gate = match self {
             Self::S3 { gate, .. } => Some(gate),
             _ => None,
         };
         gate.unwrap()
+    }
+
+    /// What a program is told of the bucket.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let Self::S3 { bucket, gate } = self else {
+            return Vec::new();
+        };
+        vec![
+            ("S3_ENDPOINT", format!("http://{}", gate.address)),
+            ("S3_BUCKET", bucket.clone()),
+            ("S3_ACCESS_KEY_ID", "access".to_owned()),
+            ("S3_SECRET_ACCESS_KEY", SECRET.to_owned()),
+        ]
     }
 
     fn bucket(bucket: &str, at: SocketAddr) -> S3 {
@@ -89,7 +102,7 @@ impl Place {
     }
 
     /// The storage as a process has it that starts now, and the controller on it.
-    pub(super) async fn setup(&self) -> Setup {
+    pub(crate) async fn setup(&self) -> Setup {
         let storage: Arc<dyn Storage> = match self {
             Self::Disk(folder) => Arc::new(Cached::new(
                 Arc::new(Disk::open(folder.path()).await.unwrap()),
@@ -112,7 +125,7 @@ impl Place {
     }
 
     /// The paths of all files, as the storage itself has them.
-    pub(super) async fn files(&self) -> Vec<String> {
+    pub(crate) async fn files(&self) -> Vec<String> {
         let storage: Arc<dyn Storage> = match self {
             Self::Disk(folder) => Arc::new(Disk::open(folder.path()).await.unwrap()),
             Self::Memory(last) => Arc::new(last.lock().unwrap().clone()),
@@ -136,13 +149,13 @@ impl Place {
     }
 
     /// Removes a file and its folders, as a lost disk does.
-    pub(super) async fn lose(&self, path: &str) {
+    pub(crate) async fn lose(&self, path: &str) {
         let file = self.file(path).await;
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
     }
 
     /// Cuts a file in the middle.
-    pub(super) async fn cut(&self, path: &str) {
+    pub(crate) async fn cut(&self, path: &str) {
         let file = std::fs::OpenOptions::new()
             .write(true)
             .open(self.file(path).await)
@@ -152,7 +165,7 @@ impl Place {
 }
 
 /// The way to a server. While it is closed connections break, new ones at once.
-pub(super) struct Gate {
+pub(crate) struct Gate {
     address: SocketAddr,
     open: watch::Sender<bool>,
 }
@@ -184,15 +197,15 @@ impl Gate {
     }
 
     /// Where it is.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.open.send_replace(false);
     }
 
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         self.open.send_replace(true);
     }
 }
