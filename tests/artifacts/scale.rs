@@ -106,9 +106,9 @@ async fn many_sources_cost_one_request_each_and_nothing_at_rest() {
         site.upstream.connections()
     );
     let events = trellis_testkit::calls().resource("events");
-    site.recording.ended(&events, MANY).await;
+    site.recording.ended(&events, 2 * MANY).await;
     let per_source = [
-        ("events", MANY),
+        ("events", 2 * MANY),
         ("externalartifacts", MANY),
         ("externalartifacts/status", MANY),
         ("externalsources", MANY),

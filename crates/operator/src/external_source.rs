@@ -254,18 +254,16 @@ impl Reconcile for ExternalSources {
             plan = plan.act(Act::Collect(names));
         }
         let Some(round) = &seen.round else { return Ok(plan) };
-        let mut next = [round.due, round.collect].into_iter().flatten().min();
-        match (&round.news, &seen.published) {
-            (Some(news), Some(about)) if news.is_of(about) => {
-                let (news, about) = (news.clone(), Arc::clone(about));
-                plan = plan.act(Act::Tell(Box::new(Told { news, about })));
-            }
-            // It is published by this plan, and told when that is seen.
-            (Some(_), _) => next = Some(seen.now),
-            (None, _) => {}
+        // What is published by this plan is told when the watch shows it.
+        if let (Some(news), Some(about)) = (&round.news, &seen.published)
+            && news.is_of(about)
+        {
+            let (news, about) = (news.clone(), Arc::clone(about));
+            plan = plan.act(Act::Tell(Box::new(Told { news, about })));
         }
+        let next = [round.due, round.collect].into_iter().flatten().min();
         if let Some(next) = next {
-            plan = plan.again(until(seen.now, next).max(SOON));
+            plan = plan.again(until(seen.now, next));
         }
         Ok(match &round.came {
             Came::Done => plan,
@@ -313,9 +311,6 @@ impl Reconcile for ExternalSources {
         report::report(source, seen, outcome)
     }
 }
-
-/// How soon another look may follow by itself.
-const SOON: Duration = Duration::from_millis(200);
 
 /// In a printed plan: whether upstream may answer that nothing changed.
 #[expect(clippy::ref_option, reason = "serde passes the field")]

@@ -78,10 +78,10 @@ impl News {
         })
     }
 
-    /// Whether what is published is what it speaks of.
+    /// Whether what is published is what it speaks of; a failure leaves that as it was, or takes it back.
     pub(super) fn is_of(&self, published: &ExternalArtifact) -> bool {
         let artifact = published.status.as_ref().and_then(|status| status.artifact.as_ref());
-        artifact.is_some_and(|artifact| artifact.revision == self.revision)
+        self.error || artifact.is_some_and(|artifact| artifact.revision == self.revision)
     }
 
     /// As the notification-controller gets it.
