@@ -215,11 +215,12 @@ async fn while_s3_is_away_the_last_artifact_is_served() {
     place.gate().close();
     site.stop().await;
     site.launch(place.setup().await).await;
-    let told = |source: &ExternalSource| {
-        let (state, _, message) = said(source, "Ready");
-        state != "True" && message.contains("the storage cannot be reached")
-    };
-    site.namespace.until("app", "misses the storage", told).await;
+    let away = site.ready("app", "False", "StorageOperationFailed").await;
+    let (_, _, message) = said(&away, "Ready");
+    assert!(
+        message.contains("the storage cannot be reached") && !message.contains(&address),
+        "{message}"
+    );
     let published: ExternalArtifact = site.namespace.get("app").await.unwrap();
     assert_eq!(artifact(&published).unwrap().revision, second.revision);
     place.gate().open();
@@ -228,7 +229,9 @@ async fn while_s3_is_away_the_last_artifact_is_served() {
     place.gate().close();
     site.namespace.delete::<ExternalSource>("app").await.unwrap();
     let away = |source: &ExternalSource| {
-        source.metadata.deletion_timestamp.is_some() && said(source, "Ready").2.contains("the storage")
+        let (_, reason, message) = said(source, "Ready");
+        let deleted = source.metadata.deletion_timestamp.is_some();
+        deleted && reason == "StorageOperationFailed" && message.contains("the storage cannot be reached")
     };
     site.namespace.until("app", "waits for the storage", away).await;
     place.gate().open();

@@ -111,14 +111,14 @@ impl ExternalSources {
                 }
                 Ok(trellis_store::Verdict::Missing) => Ok(Stored::Missing),
                 Ok(trellis_store::Verdict::Corrupt { .. }) => Ok(Stored::Corrupted),
-                Err(error) => Err(error.chain()),
+                Err(error) => Err(error.told()),
             });
         }
         Ok(match self.storage.head(&key).await {
             Ok(Some(stat)) if stat.size == record.size => Ok(Stored::Verified),
             Ok(Some(_)) => Ok(Stored::Corrupted),
             Ok(None) => Ok(Stored::Missing),
-            Err(error) => Err(error.chain()),
+            Err(error) => Err(error.told()),
         })
     }
 
@@ -127,7 +127,7 @@ impl ExternalSources {
         let listed: trellis_store::Result<Vec<_>> = self.storage.list(&folder(namespace, name)?).try_collect().await;
         let entries = match listed {
             Ok(entries) => entries,
-            Err(error) => return Ok(Err(error.chain())),
+            Err(error) => return Ok(Err(error.told())),
         };
         let files = entries.into_iter().map(|entry| retention::Stored {
             name: entry.key.to_string(),
