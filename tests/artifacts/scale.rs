@@ -115,6 +115,7 @@ async fn many_sources_cost_one_request_each_and_nothing_at_rest() {
     let events = trellis_testkit::calls().resource("events");
     site.recording.ended(&events, 2 * MANY).await;
     let per_source = [
+        // Of the source, and of its artifact.
         ("events", 2 * MANY),
         ("externalartifacts", MANY),
         ("externalartifacts/status", MANY),
@@ -216,7 +217,7 @@ async fn a_storm_of_failures_is_bounded_and_passes() {
     join_all((0..MANY).map(|index| source(&site, index, "app.yaml"))).await;
     all_are(&site, "Ready", is_ready).await;
     let events = trellis_testkit::calls().resource("events");
-    site.recording.ended(&events, MANY).await;
+    site.recording.ended(&events, 2 * MANY).await;
 
     site.upstream.fails(500);
     let (asked, place) = (site.upstream.told().len(), site.recording.place());
