@@ -7,8 +7,8 @@ use trellis_bindings::flux::ExternalArtifact;
 
 use crate::{site::Site, story::NAME};
 
-/// Fields that say when, and where on this machine.
-const TIMES: [&str; 3] = ["lastUpdateTime", "lastTransitionTime", "url"];
+/// Fields that say when, or follow from where on this machine upstream is.
+const TIMES: [&str; 5] = ["lastUpdateTime", "lastTransitionTime", "time", "url", "pipelineHash"];
 
 /// The state of the site.
 pub(crate) async fn of(site: &Site) -> Value {
