@@ -11,6 +11,14 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+/// How names of metrics of ours begin.
+const OURS: [&str; 5] = [
+    "external_source_",
+    "externalsource_",
+    "gotk_",
+    "resilience_",
+    "trellis_",
+];
 /// What the flag says that Flux is told.
 const ADVERTISED: &str = "--storage-adv-addr=";
 /// What the flag says where files are served.
@@ -147,20 +155,27 @@ pub(crate) fn monitoring(chart: &Path, workspace: &Path) -> Result<()> {
     let documented = documented(&read(&workspace.join(DOCUMENTED))?);
     let dashboard: Value =
         serde_json::from_str(&read(&chart.join("monitoring/sources.json"))?).context("the dashboard is not JSON")?;
+    let alerts: Value =
+        serde_saphyr::from_str(&read(&chart.join("monitoring/alerts.yaml"))?).context("the alerts are not YAML")?;
+    let panels = list(&dashboard, "/panels").iter();
+    let rules = list(&alerts, "/groups").iter();
     let mut asked = 0;
-    for target in list(&dashboard, "/panels")
-        .iter()
-        .flat_map(|panel| list(panel, "/targets"))
-    {
-        for metric in metrics(text(target, "/expr")) {
+    for (what, asking) in [
+        (
+            "the dashboard",
+            panels.flat_map(|panel| list(panel, "/targets")).collect::<Vec<_>>(),
+        ),
+        ("an alert", rules.flat_map(|group| list(group, "/rules")).collect()),
+    ] {
+        ensure!(!asking.is_empty(), "{what} asks for nothing");
+        for metric in asking.into_iter().flat_map(|one| metrics(text(one, "/expr"))) {
             ensure!(
                 documented.contains(&metric),
-                "the dashboard asks for {metric}: there are {documented:?}"
+                "{what} asks for {metric}: there are {documented:?}"
             );
             asked += 1;
         }
     }
-    ensure!(asked > 0, "the dashboard asks for nothing");
     let config: Value = serde_saphyr::from_str(&read(&chart.join("monitoring/kube-state-metrics.yaml"))?)
         .context("the configuration of kube-state-metrics is not YAML")?;
     let mut kinds = BTreeSet::new();
@@ -181,7 +196,7 @@ pub(crate) fn monitoring(chart: &Path, workspace: &Path) -> Result<()> {
             crd.spec.names.kind
         );
     }
-    eprintln!("chart: the dashboard asks for {asked} metrics that there are; series of {kinds:?}");
+    eprintln!("chart: dashboard and alerts ask for {asked} metrics that there are; series of {kinds:?}");
     Ok(())
 }
 
@@ -194,7 +209,7 @@ fn documented(page: &str) -> BTreeSet<String> {
         .filter_map(|name| match name.strip_prefix("resilience_operator_") {
             Some("policies_total") => Some("external_source_operator_sources_total".to_owned()),
             Some(rest) => Some(format!("external_source_operator_{rest}")),
-            None => name.starts_with("trellis_").then(|| name.to_owned()),
+            None => OURS.iter().any(|ours| name.starts_with(ours)).then(|| name.to_owned()),
         })
         .collect();
     known.insert("gotk_resource_info".to_owned());
@@ -204,14 +219,7 @@ fn documented(page: &str) -> BTreeSet<String> {
 /// The metrics of an expression; parts of a histogram are that histogram.
 fn metrics(expression: &str) -> Vec<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let ours = [
-        "external_source_",
-        "trellis_",
-        "gotk_",
-        "resilience_",
-        "externalsource_",
-    ];
-    let ours = words.filter(|word| ours.iter().any(|prefix| word.starts_with(prefix)));
+    let ours = words.filter(|word| OURS.iter().any(|prefix| word.starts_with(prefix)));
     ours.map(|word| word.strip_suffix("_bucket").unwrap_or(word).to_owned())
         .collect()
 }
