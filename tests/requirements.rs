@@ -1,5 +1,5 @@
-//! The documents of the resilience capability against what they speak of: every requirement and what shows it, every reason,
-//! every command, every link. No plane is needed.
+//! The documents of the capabilities against what they speak of: every requirement and what shows it, every reason, every
+//! command, every link. No plane is needed.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::{
@@ -18,9 +18,15 @@ const CHAPTERS: [u32; 14] = [4, 5, 7, 7, 5, 5, 4, 4, 5, 4, 4, 4, 5, 4];
 const PROPERTIES: u32 = 13;
 /// The page that maps them.
 const MAP: &str = "docs/resilience/requirements.md";
+/// The page that maps what is asked of sources.
+const SOURCES: &str = "docs/sources/requirements.md";
 const RUNBOOK: &str = "docs/resilience/runbook.md";
 /// Pages whose commands and links are looked at.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 9] = [
+    SOURCES,
+    "docs/sources/runbook.md",
+    "docs/sources/hooks.md",
+    "docs/sources/security.md",
     RUNBOOK,
     MAP,
     "docs/resilience/architecture.md",
@@ -67,12 +73,12 @@ fn fault(reference: &str) -> Option<String> {
         return None;
     }
     let (path, function) = reference.split_once("::").unwrap_or((reference, ""));
+    if function.is_empty() {
+        return (!root().join(path).exists()).then(|| format!("there is no file {path}"));
+    }
     let Ok(source) = fs::read_to_string(root().join(path)) else {
         return Some(format!("there is no file {path}"));
     };
-    if function.is_empty() {
-        return None;
-    }
     let Some(at) = source.find(&format!("fn {function}(")) else {
         return Some(format!("{path} has no function {function}"));
     };
@@ -127,6 +133,20 @@ fn every_requirement_is_shown_by_what_exists() {
                 fault(reference)
             };
             assert_eq!(fault, None, "{number}");
+        }
+    }
+}
+
+#[test]
+fn what_is_asked_of_sources_is_shown_by_what_exists() {
+    let rows = rows(&text(SOURCES));
+    assert!(rows.len() > 40, "{}", rows.len());
+    for row in rows.iter().filter(|row| row[1] != "Shown by") {
+        assert_eq!(row.len(), 2, "{row:?}");
+        let references = quoted(&row[1]);
+        assert!(!references.is_empty(), "{}: nothing shows it", row[0]);
+        for reference in references {
+            assert_eq!(fault(reference), None, "{}", row[0]);
         }
     }
 }
@@ -189,7 +209,7 @@ async fn every_command_exists_with_its_flags() {
         .chain(&["README.md", "docs/spec/resiliencepolicy.md", "examples/README.md"])
     {
         for words in commands(&text(page)) {
-            let deep = ["dev", "crds", "migrate"].contains(&words[0].as_str());
+            let deep = ["dev", "crds", "migrate", "source"].contains(&words[0].as_str());
             let command: Vec<&String> = words.iter().take(if deep { 2 } else { 1 }).collect();
             let Output { status, stdout, .. } = tokio::process::Command::new(&program)
                 .args(&command)
@@ -210,7 +230,20 @@ async fn every_command_exists_with_its_flags() {
         }
     }
     for command in [
-        "adopt", "crds", "dev", "diff", "doctor", "explain", "lint", "migrate", "operator",
+        "adopt",
+        "crds",
+        "dev",
+        "diff",
+        "doctor",
+        "explain",
+        "hooks",
+        "lint",
+        "migrate",
+        "operator",
+        "reconcile",
+        "resume",
+        "source",
+        "suspend",
     ] {
         assert!(seen.contains(command), "no page speaks of trellis {command}");
     }

@@ -96,7 +96,7 @@ async fn are_stored(site: &Site) {
     }
 }
 
-/// From creation to Ready each costs upstream one request and the API server six writes. Checks that find nothing new, as
+/// From creation to Ready each costs upstream one request and the API server seven writes. Checks that find nothing new, as
 /// many as in several intervals, write nothing, and share connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_sources_cost_one_request_each_and_nothing_at_rest() {
