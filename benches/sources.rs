@@ -51,7 +51,7 @@ struct Args {
     #[arg(long, default_value_t = 100)]
     large: usize,
     /// How many hooks its data goes through
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 2)]
     hooks: usize,
     /// How many checks without a controller are timed
     #[arg(long, default_value_t = 20_000)]

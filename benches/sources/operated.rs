@@ -3,7 +3,7 @@
 use std::{
     net::TcpListener,
     path::Path,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
@@ -45,8 +45,7 @@ fn launch(folders: &Path, hooked: bool) -> Result<impl FnOnce(Launch) -> Launch,
             .flag("spool-path", &spool.to_string_lossy())
             .flag("storage-addr", &address)
             .flag("storage-adv-addr", &address)
-            .flag("egress-allow-cidr", "127.0.0.0/8")
-            .flag("log", "text");
+            .flag("egress-allow-cidr", "127.0.0.0/8");
         if hooked {
             launch
                 .flag("hook-endpoint", &format!("unix://{}", socket.display()))
@@ -67,6 +66,8 @@ impl Operated {
             None
         };
         let operator = site.alone("external-source", launch(folders.path(), hooked)?).await?;
+        // It ends at once when something that it is told cannot be.
+        operator.address().await;
         Ok(Self {
             operator,
             sidecar,
@@ -115,7 +116,8 @@ async fn sidecar(program: &Path, folders: &Path) -> Result<Sidecar, Error> {
         .arg(&socket)
         .arg("--whitelist")
         .arg(&whitelist);
-    let sidecar = Sidecar(command.spawn()?);
+    // What this program says on its standard output is figures alone.
+    let sidecar = Sidecar(command.stdout(Stdio::null()).spawn()?);
     eventually("the sidecar listens", async || {
         if socket.exists() {
             Ok(())
