@@ -14,7 +14,7 @@ use trellis_benches::{
     figures::{Figure, at, median, milliseconds},
 };
 use trellis_core::Digest;
-use trellis_devplane::peers::versitygw::Versitygw;
+use trellis_devplane::peers::s3::{Product, Server};
 use trellis_store::{Content, Disk, Key, S3, S3Credentials, S3Settings, Storage};
 
 const ID: &str = "access";
@@ -60,7 +60,7 @@ pub(crate) async fn figures(quick: bool, runs: usize) -> Result<Vec<Figure>, Err
             },
         )
     };
-    let server = Versitygw::options(ID, SECRET).start().await?;
+    let server = Server::options(Product::Versitygw, ID, SECRET).start().await?;
     server.bucket(BUCKET)?;
     let mut settings = S3Settings::new(BUCKET);
     settings.endpoint = Some(format!("http://{}", server.address()));

@@ -25,6 +25,8 @@ pub const NAMESPACE: &str = "trellis-system";
 pub const ACCOUNT: &str = "trellis";
 /// The Linkerd that [`launch`] tells the operator about, as `TRELLIS_LINKERD` names it; 2.18 by default.
 pub static LINKERD: LazyLock<String> = LazyLock::new(|| env::var("TRELLIS_LINKERD").unwrap_or_else(|_| "2.18".into()));
+/// The S3 server that tests start, as `TRELLIS_S3` names it: `versitygw`, the default, or `minio`.
+pub static S3: LazyLock<String> = LazyLock::new(|| env::var("TRELLIS_S3").unwrap_or_else(|_| "versitygw".into()));
 /// [`LINKERD`] as the independent model names it.
 #[expect(clippy::panic, reason = "nothing may run on another Linkerd than was asked for")]
 pub static LINKERD_RELEASE: LazyLock<(u32, u32)> = LazyLock::new(|| {

@@ -31,7 +31,7 @@ const PEERS_LIMIT: u64 = 2 * GIB;
 /// How much Go's build cache may take, in bytes, unless told otherwise: what was used last stays, which is what peers that
 /// are built one after another share.
 const GO_LIMIT: u64 = 3 * GIB;
-/// How much Go's module cache may take: the modules of every peer that is built today are 4 GiB.
+/// How much Go's module cache may take: the modules of every peer that is built today are 4.5 GiB.
 const MODULES_LIMIT: u64 = 5 * GIB;
 /// How often progress looks at what the compiler is doing.
 const STEP: Duration = Duration::from_millis(300);

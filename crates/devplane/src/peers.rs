@@ -5,4 +5,4 @@ pub mod flux;
 pub mod helm;
 pub mod kubectl;
 pub mod kubernetes;
-pub mod versitygw;
+pub mod s3;

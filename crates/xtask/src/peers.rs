@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
-use trellis_devplane::peers::flux::Controller;
+use trellis_devplane::peers::{flux::Controller, s3::Product};
 use trellis_devplane::{Builder, Kubernetes, Progress, cache_directory, peers, progress};
 
 /// A program of somebody else's that the development plane builds.
@@ -58,7 +58,7 @@ pub(crate) const FLUX_SOURCE: Peer = Peer {
 pub(crate) const VERSITYGW: Peer = Peer {
     name: "versitygw",
     building: Duration::from_mins(1),
-    module: peers::versitygw::peer,
+    module: || peers::s3::peer(Product::Versitygw),
 };
 
 /// Whether the peer is built, for exactly the modules, flags and compiler of this checkout. When that cannot be told,

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -10,12 +9,16 @@ use std::{
 };
 
 use futures::TryStreamExt as _;
+use object_store::{
+    ObjectStore as _, ObjectStoreExt as _, PutOptions,
+    aws::{AmazonS3, AmazonS3Builder},
+};
 use tempfile::TempDir;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OnceCell, watch},
 };
-use trellis_devplane::{peers::versitygw::Versitygw, progress::Lines};
+use trellis_devplane::{peers::s3::Server, progress::Lines};
 use trellis_store::{Cached, Disk, Limits, Memory, Prefix, S3, S3Credentials, S3Settings, Storage};
 
 use crate::site::Setup;
@@ -43,10 +46,11 @@ pub(crate) enum Place {
 }
 
 /// The S3 server; the first test that asks starts it.
-async fn server() -> &'static Versitygw {
-    static SERVER: OnceCell<Versitygw> = OnceCell::const_new();
+async fn server() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
     let start = || async {
-        let server = Versitygw::options("access", SECRET).progress(Arc::new(Lines));
+        let product = trellis_tests::S3.parse().unwrap();
+        let server = Server::options(product, "access", SECRET).progress(Arc::new(Lines));
         server.start().await.unwrap()
     };
     SERVER.get_or_init(start).await
@@ -138,29 +142,46 @@ impl Place {
         paths
     }
 
-    /// Where a file lies; a memory has none.
-    async fn file(&self, path: &str) -> PathBuf {
-        let root = match self {
-            Self::Disk(folder) => Some(folder.path().to_owned()),
-            Self::S3 { bucket, .. } => server().await.bucket(bucket).ok(),
-            Self::Memory(_) => None,
-        };
-        root.unwrap().join(path)
+    /// The bucket as any program has it, past the gate and past what writes artifacts.
+    async fn bare(bucket: &str) -> AmazonS3 {
+        AmazonS3Builder::new()
+            .with_endpoint(format!("http://{}", server().await.address()))
+            .with_allow_http(true)
+            .with_bucket_name(bucket)
+            .with_region("us-east-1")
+            .with_access_key_id("access")
+            .with_secret_access_key(SECRET)
+            .build()
+            .unwrap()
     }
 
     /// Removes a file and its folders, as a lost disk does.
     pub(crate) async fn lose(&self, path: &str) {
-        let file = self.file(path).await;
-        std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        match self {
+            Self::Disk(folder) => std::fs::remove_dir_all(folder.path().join(path).parent().unwrap()).unwrap(),
+            Self::S3 { bucket, .. } => Self::bare(bucket).await.delete(&path.into()).await.unwrap(),
+            Self::Memory(_) => unreachable!("nothing but the process reaches it"),
+        }
     }
 
-    /// Cuts a file in the middle.
+    /// Cuts a file in the middle; what is recorded beside it stays.
     pub(crate) async fn cut(&self, path: &str) {
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .open(self.file(path).await)
-            .unwrap();
-        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        match self {
+            Self::Disk(folder) => {
+                let path = folder.path().join(path);
+                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+            }
+            Self::S3 { bucket, .. } => {
+                let bucket = Self::bare(bucket).await;
+                let whole = bucket.get(&path.into()).await.unwrap();
+                let beside = PutOptions::from(whole.attributes.clone());
+                let whole = whole.bytes().await.unwrap();
+                let half = whole.slice(..whole.len() / 2);
+                bucket.put_opts(&path.into(), half.into(), beside).await.unwrap();
+            }
+            Self::Memory(_) => unreachable!("nothing but the process reaches it"),
+        }
     }
 }
 
