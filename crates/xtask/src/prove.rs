@@ -141,6 +141,26 @@ const TARGETS: &[Target] = &[
         ],
     },
     Target {
+        name: "sources",
+        claim: "ExternalSource is admitted, refused and stored as documented, real Flux takes what the controller publishes, a \
+                crash of the binary after any write of a source's life changes nothing of its end, and artifacts are served while \
+                leaders come and go",
+        environment: &[LONG],
+        steps: &[Step::Tests {
+            package: "trellis-tests",
+            targets: &["sources", "flux", "artifacts", "lives"],
+        }],
+    },
+    Target {
+        name: "sources-minio",
+        claim: "what holds of artifacts and of Flux's buckets with Versity S3 Gateway, which CI has, holds with MinIO too",
+        environment: &[("TRELLIS_S3", "minio")],
+        steps: &[Step::Tests {
+            package: "trellis-tests",
+            targets: &["flux", "artifacts"],
+        }],
+    },
+    Target {
         name: "clone",
         claim: "the two README commands hold in a fresh clone with an empty cache, and every group is proven there",
         environment: &[],
