@@ -14,6 +14,8 @@ mod hooked;
 mod hooks;
 #[path = "artifacts/hostile.rs"]
 mod hostile;
+#[path = "artifacts/interrupted.rs"]
+mod interrupted;
 #[path = "artifacts/news.rs"]
 mod news;
 #[path = "artifacts/production.rs"]

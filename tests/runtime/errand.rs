@@ -1,6 +1,9 @@
 //! A toy controller that acts: an `Errand` fetches a word from outside, again and again, and hands it on in the status of a
 //! `Parcel` that is its own.
 
+#[path = "interrupted.rs"]
+mod interrupted;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -30,6 +33,8 @@ use crate::stage::{Stage, isolated};
 struct ErrandSpec {
     #[serde(default)]
     suspend: bool,
+    #[serde(default)]
+    note: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -108,6 +113,7 @@ impl Reconcile for Errands {
     const FINALIZER: &'static str = "testing.trellis.dev/errand";
     const NEEDS: &'static [Permission] = &[];
     const TELLS_SUSPENSION: bool = false;
+    const PROGRESS: &'static [&'static str] = &["Fetching"];
 
     type Object = Errand;
     type Seen = Seen;
@@ -216,11 +222,8 @@ async fn up(word: &str) -> (Stage, Outside) {
 }
 
 async fn send(stage: &Stage) {
-    stage
-        .isolated
-        .create_object(Errand::new("e", ErrandSpec::default()))
-        .await
-        .unwrap();
+    let errand = Errand::new("e", ErrandSpec::default());
+    stage.isolated.create_object(errand).await.unwrap();
 }
 
 async fn arrived(stage: &Stage, word: &str) -> Parcel {

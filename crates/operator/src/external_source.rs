@@ -35,7 +35,9 @@ use k8s_openapi::{
 use kube::ResourceExt as _;
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
-use trellis_api::external_source::{ExternalSource, ExternalSourceStatus, FINALIZER};
+use trellis_api::external_source::{
+    EXECUTING_HOOKS, ExternalSource, ExternalSourceStatus, FETCHING, FINALIZER, STORING,
+};
 use trellis_bindings::flux::ExternalArtifact;
 use trellis_core::Refusal;
 use trellis_hooks::Report;
@@ -186,6 +188,7 @@ impl Reconcile for ExternalSources {
     const CONCURRENCY: u16 = 64;
     // As Flux does: a suspended source keeps its conditions.
     const TELLS_SUSPENSION: bool = false;
+    const PROGRESS: &'static [&'static str] = &[EXECUTING_HOOKS, FETCHING, STORING];
 
     type Object = ExternalSource;
     type Seen = Seen;

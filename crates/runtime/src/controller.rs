@@ -40,7 +40,7 @@ use trellis_api::Managed as _;
 use crate::{
     Kinds, Reconcile, Reference, World,
     apply::OWNER_ANNOTATION,
-    driver::{Driver, Own},
+    driver::{Driver, Own, Running},
     events::Events,
     health::Readiness,
     index::{Index, Key},
@@ -80,6 +80,7 @@ struct Wake<C: Reconcile> {
     queues: HashMap<Option<String>, Queue<C>>,
     index: Mutex<Index>,
     retries: Arc<Retries>,
+    running: Arc<Running>,
     /// Before the first lists are complete nothing is queued: everything is looked at then anyway.
     started: AtomicBool,
 }
@@ -102,6 +103,9 @@ impl<C: Reconcile> Wake<C> {
             let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
             index.referrers(reference).into_iter().cloned().collect()
         };
+        for key in &keys {
+            self.running.disturb(key);
+        }
         let annotations = change.last().and_then(|meta| meta.annotations.as_ref());
         keys.extend(
             annotations
@@ -134,6 +138,7 @@ impl<C: Reconcile> Wake<C> {
             // Under the lock, so that watches by name start and end in the order in which the index changes.
             driver.world.follow(&changed);
         }
+        self.running.disturb(key);
         match object {
             Some(_) => self.wake(key),
             None => driver.forget(key),
@@ -185,6 +190,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
         queues,
         index: Mutex::default(),
         retries: Arc::default(),
+        running: Arc::default(),
         started: AtomicBool::new(false),
     });
     let on_change = {
@@ -204,6 +210,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
         events: Events::new(context.client.clone(), C::NAME, &context.identity),
         metrics: context.metrics.of(C::NAME),
         retries: Arc::clone(&wake.retries),
+        running: Arc::clone(&wake.running),
         let_go: Mutex::default(),
     });
     let writers: Vec<_> = places.iter().map(|_| Writer::<Guarded<C>>::new(())).collect();

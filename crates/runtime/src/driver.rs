@@ -9,7 +9,9 @@
 //! Invariants: the inventory is on the server before the first write that it records; the finalizer goes last; the
 //! status is written only when it differs.
 
+mod acting;
 mod finalizer;
+mod running;
 mod status;
 mod work;
 
@@ -36,6 +38,7 @@ use crate::{
     metrics::{Measured, Verdict},
     retries::Retries,
 };
+pub(crate) use running::Running;
 use work::Work;
 
 /// Reconciles objects of one controller.
@@ -46,6 +49,7 @@ pub(crate) struct Driver<C: Reconcile> {
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Measured>,
     pub(crate) retries: Arc<Retries>,
+    pub(crate) running: Arc<Running>,
     /// The objects that were let go, by their uid, until the watch shows that they are gone: the answer to the removal
     /// of the last finalizer may carry the version from before it, so it does not tell.
     pub(crate) let_go: Mutex<HashMap<Key, Option<String>>>,
@@ -83,7 +87,7 @@ impl<C: Reconcile> Driver<C> {
         let span =
             tracing::info_span!("reconcile", controller = C::NAME, object = %key, reconcile_id = %uuid::Uuid::new_v4());
         let started = Instant::now();
-        let mut work = Work::new(self, key, reference, object);
+        let mut work = Work::new(self, own, key, reference, object);
         let result = work.run().instrument(span.clone()).await;
         let verdict = match &result {
             Ok(verdict) => Some(*verdict),
@@ -117,7 +121,7 @@ impl<C: Reconcile> Driver<C> {
     }
 
     /// The newest that is known of an object: what the watch shows, or what we wrote ourselves since.
-    fn current(&self, own: &Own<C>, key: &Key, reference: &Reference) -> Result<Option<Arc<C::Object>>> {
+    pub(crate) fn current(&self, own: &Own<C>, key: &Key, reference: &Reference) -> Result<Option<Arc<C::Object>>> {
         let mut unreadable = None;
         let see = || {
             let mut name = ObjectRef::<DeserializeGuard<C::Object>>::new(&key.name);

@@ -40,8 +40,10 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
     const NEEDS: &'static [Permission];
     /// How many objects are worked on at once. More for a controller whose acts wait for others.
     const CONCURRENCY: u16 = 16;
-    /// Whether a suspended object says so in `Ready`. If not, nothing is written to it at all.
+    /// Whether a suspended object says so in `Ready`. If not, nothing is written to it but that nothing goes on any more.
     const TELLS_SUSPENSION: bool = true;
+    /// The conditions that acts say of themselves ([`Says::now`]).
+    const PROGRESS: &'static [&'static str] = &[];
 
     /// The kind that is reconciled.
     type Object: Kind + Managed;
@@ -85,7 +87,8 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
     fn plan(object: &Self::Object, seen: &Self::Seen) -> Result<Plan<Self::Act>, trellis_core::Refusal>;
 
     /// Does what is no object, and leaves evidence that the next [`Reconcile::see`] finds: the object is looked at again
-    /// at once, and reported then. May be repeated. What takes long says how far it is.
+    /// at once, and reported then. May be repeated. What takes long says how far it is. It is dropped where it waits when
+    /// the object is deleted, has another spec, is asked for anew, or refers to what is another by now.
     fn act(&self, object: &Self::Object, act: &Self::Act, says: &Says) -> impl Future<Output = Result<()>> + Send;
 
     /// Takes back what acts made, after every object is taken back and before the finalizer goes. May be repeated.

@@ -270,6 +270,18 @@ impl World {
         })
     }
 
+    /// The version of an object that is watched and there.
+    pub(crate) async fn version(&self, reference: &Reference) -> Option<String> {
+        let of = |resource: &ApiResource| (&resource.group, &resource.kind) == (&reference.group, &reference.kind);
+        for (_, shelf) in self.inner.shelves.iter().filter(|(_, shelf)| of(shelf.resource())) {
+            if let Ok(Sight::Present(object)) = shelf.peek(reference).await {
+                let version = object.pointer("/metadata/resourceVersion");
+                return version.and_then(|version| version.as_str()).map(ToOwned::to_owned);
+            }
+        }
+        None
+    }
+
     /// The resource of a kind as declared, for kinds that are only known by name (an inventory).
     pub(crate) fn resource(&self, api_version: &str, kind: &str) -> Option<ApiResource> {
         let mut resources = self.inner.shelves.iter().map(|(_, shelf)| shelf.resource());

@@ -1,17 +1,16 @@
 //! One object, from the reading of the cluster to the last write.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use kube::{Api, Resource as _, ResourceExt as _};
-use tokio::sync::watch;
 use trellis_api::{Managed, status::InventoryEntry};
 use trellis_core::{
     Refusal,
     condition::{Draft, READY, RECONCILING, STALLED, State},
 };
 
-use super::Driver;
+use super::{Driver, Own};
 use crate::{
     Class, End, Error, Item, Outcome, Plan, Reconcile, Reference, Result,
     apply::{self, Applier},
@@ -19,12 +18,12 @@ use crate::{
     metrics::Verdict,
     plan::Waiting,
     reason,
-    reconcile::Says,
 };
 
 /// A reconcile in progress. It always holds the newest answer of the API server about its object.
 pub(super) struct Work<'a, C: Reconcile> {
     pub(super) driver: &'a Driver<C>,
+    pub(super) own: &'a Own<C>,
     pub(super) key: &'a Key,
     pub(super) reference: Reference,
     pub(super) object: Arc<C::Object>,
@@ -43,11 +42,18 @@ pub(super) struct Work<'a, C: Reconcile> {
 }
 
 impl<'a, C: Reconcile> Work<'a, C> {
-    pub(super) fn new(driver: &'a Driver<C>, key: &'a Key, reference: Reference, object: Arc<C::Object>) -> Self {
+    pub(super) fn new(
+        driver: &'a Driver<C>,
+        own: &'a Own<C>,
+        key: &'a Key,
+        reference: Reference,
+        object: Arc<C::Object>,
+    ) -> Self {
         let status = object.status();
         let inventory = status.map(|status| <C::Object as Managed>::common(status).inventory.clone());
         Self {
             driver,
+            own,
             key,
             reference,
             inventory: inventory.unwrap_or_default(),
@@ -152,8 +158,7 @@ impl<'a, C: Reconcile> Work<'a, C> {
             self.inventory.extend(unrecorded);
             let told = |type_, state| Draft::new(type_, state, reason::PROGRESSING, "being applied");
             let drafts = vec![told(READY, State::Unknown), told(RECONCILING, State::True)];
-            self.write_status(self.object.status().cloned().unwrap_or_default(), drafts)
-                .await?;
+            self.write_begun(drafts).await?;
         }
         self.missing.clone_from(&wanted);
         let mut applied = Vec::new();
@@ -182,9 +187,12 @@ impl<'a, C: Reconcile> Work<'a, C> {
             return Err(error);
         }
         for act in &plan.acts {
-            self.act(act).await?;
+            let ended = self.act(act).await?;
             self.acted = true;
             self.again = Some(Duration::ZERO);
+            if !ended {
+                return Ok(None);
+            }
         }
         if let Some(refusal) = plan.refused {
             return Err(refusal.into());
@@ -199,39 +207,6 @@ impl<'a, C: Reconcile> Work<'a, C> {
         self.release(&left).await?;
         self.inventory = applied;
         Ok(None)
-    }
-
-    /// Acts, and tells meanwhile what the act says of itself.
-    async fn act(&mut self, act: &C::Act) -> Result<()> {
-        let (draft, mut said) = watch::channel(None);
-        let events = self.driver.events.clone();
-        let says = Says { draft, events };
-        let (driver, planned) = (self.driver, Arc::clone(&self.planned));
-        let mut acting = pin!(driver.controller.act(&planned, act, &says));
-        loop {
-            let changed = tokio::select! {
-                done = &mut acting => return done,
-                changed = said.changed() => changed.is_ok(),
-            };
-            let draft = said.borrow_and_update().clone();
-            if let Some(draft) = draft.filter(|_| changed) {
-                self.tell_progress(draft).await?;
-            }
-        }
-    }
-
-    /// Says what goes on; of `Ready` it says nothing new.
-    async fn tell_progress(&mut self, draft: Draft) -> Result<()> {
-        let status = self.object.status().cloned().unwrap_or_default();
-        let ready = <C::Object as Managed>::common(&status)
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == READY)
-            .and_then(Draft::again);
-        let progressing = |type_, state| Draft::new(type_, state, reason::PROGRESSING, draft.message.clone());
-        let ready = ready.unwrap_or_else(|| progressing(READY, State::Unknown));
-        let drafts = vec![ready, progressing(RECONCILING, State::True), draft];
-        self.write_status(status, drafts).await
     }
 
     /// Takes back what a plan gives up by name and does not want, what was made last first.
@@ -277,9 +252,10 @@ impl<'a, C: Reconcile> Work<'a, C> {
         Ok(in_place)
     }
 
-    /// A suspended object says so, once, and echoes what it was asked.
+    /// A suspended object says so, once, and echoes what it was asked; or says at least of nothing that it goes on.
     async fn rest(&mut self) -> Result<Verdict> {
         if !C::TELLS_SUSPENSION {
+            self.take_back_progress().await?;
             return Ok(Verdict::Suspended);
         }
         let message = "suspended: what was written for it stays and is not looked after";
