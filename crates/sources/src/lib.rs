@@ -25,4 +25,5 @@ pub mod retention;
 pub mod revision;
 pub mod shape;
 pub mod transform;
+mod value;
 pub mod whitelist;

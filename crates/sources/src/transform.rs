@@ -22,10 +22,13 @@ use trellis_core::Refusal;
 use crate::{
     canonical::{self, Nulls},
     reason::Reason,
+    value::{self, Room, Unread},
 };
 
 /// Longest expression, in bytes.
 pub const LENGTH_LIMIT: usize = 16 * 1024;
+/// Most bytes that an expression without loops may copy. What a loop may, its steps bound.
+const COPIED_LIMIT: u64 = 128 << 20;
 /// How often an expression with loops is evaluated, each time with the fields of its maps in another order.
 const TRIALS: usize = 4;
 
@@ -97,8 +100,8 @@ impl Transform {
     /// The result for a payload.
     ///
     /// # Errors
-    /// `PermanentError`: the payload is neither JSON nor YAML. `SizeLimitExceeded`: payload, estimated work or result exceed
-    /// the bounds. `TransformFailed`: the expression fails for this payload, or its result depends on the order of a map's fields.
+    /// `PermanentError`: the payload is neither JSON nor YAML. `SizeLimitExceeded`: payload, its values, estimated work or
+    /// result exceed the bounds. `TransformFailed`: the expression fails for this payload, or its result depends on the order of a map's fields.
     pub fn run(&self, payload: &[u8], bounds: &Bounds) -> Result<Vec<u8>, Refusal> {
         let too_much = |what: String| {
             Reason::SizeLimitExceeded
@@ -108,19 +111,25 @@ impl Transform {
         if payload.len() as u64 > bounds.input {
             return Err(too_much(format!("the payload has more than {} bytes", bounds.input)));
         }
-        let body = self.parsed(payload)?;
-        let steps = self.weight.steps(cost::Size::of(&body));
+        let body = self.parsed(payload, too_much)?;
+        let size = cost::Size::of(&body);
+        if self.weight.copied(size) > COPIED_LIMIT {
+            return Err(too_much(
+                "the expression could copy too much of this payload".to_owned(),
+            ));
+        }
+        let steps = self.weight.steps(size);
         if steps > bounds.steps {
             return Err(too_much(format!(
                 "the expression could take more than {} steps over this payload",
                 bounds.steps
             )));
         }
-        let first = self.evaluated(&body)?;
+        let first = self.evaluated(&body, bounds, too_much)?;
         // The library's maps have no order; what depends on it would give a new revision at every round.
         let trials = if self.weight.loops() { TRIALS } else { 1 };
         for _ in 1..trials {
-            if self.evaluated(&body)? != first {
+            if self.evaluated(&body, bounds, too_much)? != first {
                 return Err(Reason::TransformFailed
                     .refuse(format!(
                         "transform {}: the result depends on the order of a map's fields",
@@ -129,42 +138,90 @@ impl Transform {
                     .hint("sort what is made from a map, such as body.map(k, k).sort()"));
             }
         }
-        if first.len() as u64 > bounds.output {
-            return Err(too_much(format!("the result has more than {} bytes", bounds.output)));
-        }
         Ok(first.into_bytes())
     }
 
-    fn parsed(&self, payload: &[u8]) -> Result<Value, Refusal> {
-        let text = std::str::from_utf8(payload).ok();
-        let value = text.and_then(|text| {
-            serde_json::from_str(text)
-                .ok()
-                .or_else(|| serde_saphyr::from_str(text).ok())
-        });
-        value.ok_or_else(|| {
+    fn parsed(&self, payload: &[u8], too_much: impl Fn(String) -> Refusal) -> Result<Value, Refusal> {
+        let neither = || {
             Reason::PermanentError.refuse(format!(
                 "transform {}: the payload is neither JSON nor one YAML document",
                 self.name
             ))
+        };
+        let text = std::str::from_utf8(payload).map_err(|_| neither())?;
+        let read = match value::json(text) {
+            Err(Unread::Json) => value::yaml(text),
+            read => read,
+        };
+        read.map_err(|error| match error {
+            Unread::TooMany => too_much(value::too_many()),
+            _ => neither(),
         })
     }
 
-    fn evaluated(&self, body: &Value) -> Result<String, Refusal> {
+    fn evaluated(
+        &self,
+        body: &Value,
+        bounds: &Bounds,
+        too_much: impl Fn(String) -> Refusal,
+    ) -> Result<String, Refusal> {
         let failed = |what: &str| Reason::TransformFailed.refuse(format!("transform {}: {what}", self.name));
+        let too_long = || too_much(format!("the result has more than {} bytes", bounds.output));
         let mut context = Context::default().with_all();
         context.add_variable_from_value("body", cel(body));
         let result = self
             .program
             .execute(&context)
             .map_err(|error| failed(&explained(&error)))?;
-        match &result {
-            CelValue::String(text) => Ok(text.to_string()),
+        let text = match &result {
+            CelValue::String(text) if text.len() as u64 > bounds.output => return Err(too_long()),
+            CelValue::String(text) => text.to_string(),
             other => {
-                let json =
-                    json(other).ok_or_else(|| failed("the result is no JSON value; string() makes text of it"))?;
-                Ok(canonical::text(&json, Nulls::Keep) + "\n")
+                // A value that stands in the result often is there once; as text it is as often.
+                let mut written = Written::new(bounds.output);
+                let json = json(other, &mut written).map_err(|error| match error {
+                    Unwritten::NoJson => failed("the result is no JSON value; string() makes text of it"),
+                    Unwritten::TooMuch => too_much("the result has too many values or bytes".to_owned()),
+                })?;
+                canonical::text(&json, Nulls::Keep) + "\n"
             }
+        };
+        if text.len() as u64 > bounds.output {
+            return Err(too_long());
+        }
+        Ok(text)
+    }
+}
+
+/// Why a result is no text.
+enum Unwritten {
+    /// JSON has no such value, or two keys become one.
+    NoJson,
+    /// There is more than may be.
+    TooMuch,
+}
+
+/// How much of a result may still come.
+struct Written {
+    room: Room,
+    bytes: u64,
+}
+
+impl Written {
+    fn new(bytes: u64) -> Self {
+        Self {
+            room: Room::new(),
+            bytes,
+        }
+    }
+
+    fn count(&mut self, values: usize, bytes: usize) -> Result<(), Unwritten> {
+        let left = self.bytes.checked_sub(bytes as u64);
+        self.bytes = left.ok_or(Unwritten::TooMuch)?;
+        if self.room.take(values) {
+            Ok(())
+        } else {
+            Err(Unwritten::TooMuch)
         }
     }
 }
@@ -189,27 +246,39 @@ fn cel(value: &Value) -> CelValue {
     }
 }
 
-/// The value as JSON; bytes in base64, as in protobuf's mapping. None: JSON has no such value, or two keys become one.
-fn json(value: &CelValue) -> Option<Value> {
-    Some(match value {
-        CelValue::List(items) => Value::Array(items.iter().map(json).collect::<Option<_>>()?),
+/// The value as JSON; bytes in base64, as in protobuf's mapping.
+fn json(value: &CelValue, written: &mut Written) -> Result<Value, Unwritten> {
+    written.count(1, 1)?;
+    Ok(match value {
+        CelValue::List(items) => {
+            let items = items.iter().map(|item| json(item, written));
+            Value::Array(items.collect::<Result<_, _>>()?)
+        }
         CelValue::Map(map) => {
             let mut fields = serde_json::Map::new();
             for (key, value) in map.map.iter() {
-                if fields.insert(key.to_string(), json(value)?).is_some() {
-                    return None;
+                let key = key.to_string();
+                written.count(if fields.is_empty() { 9 } else { 1 }, key.len())?;
+                if fields.insert(key, json(value, written)?).is_some() {
+                    return Err(Unwritten::NoJson);
                 }
             }
             Value::Object(fields)
         }
         CelValue::Int(number) => (*number).into(),
         CelValue::UInt(number) => (*number).into(),
-        CelValue::Float(number) => Value::Number(serde_json::Number::from_f64(*number)?),
-        CelValue::String(text) => text.as_str().into(),
-        CelValue::Bytes(bytes) => STANDARD.encode(bytes.as_slice()).into(),
+        CelValue::Float(number) => Value::Number(serde_json::Number::from_f64(*number).ok_or(Unwritten::NoJson)?),
+        CelValue::String(text) => {
+            written.count(0, text.len())?;
+            text.as_str().into()
+        }
+        CelValue::Bytes(bytes) => {
+            written.count(0, bytes.len())?;
+            STANDARD.encode(bytes.as_slice()).into()
+        }
         CelValue::Bool(truth) => (*truth).into(),
         CelValue::Null => Value::Null,
-        _ => return None,
+        _ => return Err(Unwritten::NoJson),
     })
 }
 

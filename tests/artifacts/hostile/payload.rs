@@ -164,28 +164,42 @@ async fn a_payload_that_is_not_what_was_promised_is_not_published() {
             Then::Interval,
         ),
     ];
-    let hint = "; hint: shape the payload as ConfigMap, Secret or Raw, or make objects of it with a transform";
-    let manifest = |name, bad: Act, says: &str| {
-        let says = format!("the payload cannot be used: {says}{hint}");
-        let mut case = Case::new(name, bad, "PermanentError", says, Then::Interval);
+    let manifest = |name, bad: Act, reason: &'static str, says: &str| {
+        let says = format!("the payload cannot be used: {says}");
+        let mut case = Case::new(name, bad, reason, says, Then::Interval);
         case.spec = json!({ "output": { "as": "Manifest" } });
         case
     };
+    let mut lists = manifest(
+        "lists",
+        yaml("lists", &format!("{{\"a\":[{}1]}}", "[],".repeat(1_000_000))),
+        "SizeLimitExceeded",
+        "the payload has more than 500000 values, where a key counts as one and an object as eight; hint: shape it as Raw \
+         or Archive, or serve less",
+    );
+    lists.http = json!({ "maxBytes": 8 << 20 });
     cases.extend([
+        lists,
         manifest(
             "html",
             answers("200 OK", "content-type: text/html\r\n", HTML),
-            "the payload is not YAML, at line 3 column 10",
+            "PermanentError",
+            "the payload looks like an HTML page; hint: it may be a login page, or one that says what is wrong: open the \
+             URL without credentials to see it",
         ),
         manifest(
             "empty",
-            answers("200 OK", "", b""),
-            "the payload holds no Kubernetes object",
+            answers("200 OK", "", b"# nothing\n"),
+            "PermanentError",
+            "the payload holds no Kubernetes object; hint: shape the payload as ConfigMap, Secret or Raw, or make objects \
+             of it with a transform",
         ),
         manifest(
             "aliases",
             yaml("bomb", &aliases()),
-            "the payload is not YAML, at line 6 column 15",
+            "SizeLimitExceeded",
+            "a document of the payload expands beyond 250000 values, at line 6 column 15; hint: shape it as Raw or \
+             Archive, or serve less",
         ),
     ]);
     prove(&site, cases).await;

@@ -52,9 +52,6 @@ pub use failed::Failed;
 pub(super) use hooks::no_executor;
 use spool::Spool;
 
-/// Transforms at once: each may hold its payload several times.
-const TRANSFORMS: usize = 2;
-
 /// Told what goes on, from any thread; it has to be quick.
 pub type Progress = Arc<dyn Fn(Step<'_>) + Send + Sync>;
 
@@ -178,7 +175,7 @@ pub struct Production {
     unpack: Limits,
     max_bytes: u64,
     longest: Duration,
-    transforms: Arc<Semaphore>,
+    places: Arc<Semaphore>,
     measured: Measured,
 }
 
@@ -204,7 +201,7 @@ impl Production {
             unpack: settings.unpack,
             max_bytes: settings.max_bytes,
             longest: settings.longest,
-            transforms: Arc::new(Semaphore::new(TRANSFORMS)),
+            places: Arc::new(Semaphore::new(transform::PLACES as usize)),
             measured: settings.measured.clone(),
         }
     }
@@ -305,7 +302,12 @@ impl Production {
         content_type: Option<String>,
     ) -> Result<pack::Archived, Failed> {
         let (order, folder, limits) = (order.clone(), folder.to_owned(), self.unpack);
+        let place = match order.inner().shape.reads() {
+            Some(most) if data.size <= most => Some(self.place(data.size).await),
+            _ => None,
+        };
         let packing = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let data = (data.file.as_path(), data.size);
             pack::pack(order.inner(), &folder, data, content_type.as_deref(), limits)
         });

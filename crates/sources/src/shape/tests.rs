@@ -57,7 +57,10 @@ const CONFIG_MAP: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a 
 #[case::plain_json(r#"{"replicas": 3}"#, Err("document 1 of the payload has no apiVersion"))]
 #[case::second_is_none(&format!("{CONFIG_MAP}---\nreplicas: 3\n"), Err("document 2"))]
 #[case::scalar("hello", Err("is no Kubernetes object"))]
-#[case::html("<html><body>404</body></html>", Err("is no Kubernetes object"))]
+#[case::html("\n<HTML><body>404</body></html>", Err("looks like an HTML page"))]
+#[case::doctype("<!doctype html>\n<p>a: b: c", Err("looks like an HTML page"))]
+#[case::no_html("<a>", Err("is no Kubernetes object"))]
+#[case::broken_json_list("[{\"apiVersion\":", Err("not YAML"))]
 #[case::no_name("apiVersion: v1\nkind: ConfigMap\n", Err("without metadata.name"))]
 #[case::generated(
     "apiVersion: batch/v1\nkind: Job\nmetadata: {generateName: a-}\n",
@@ -80,6 +83,36 @@ fn a_manifest(#[case] payload: &str, #[case] expected: Result<Option<usize>, &st
         }
         (found, expected) => panic!("{found:?} instead of {expected:?}"),
     }
+}
+
+/// However short each object is, and however long the payload.
+#[rstest]
+#[case::object(format!("{{\"a\":[{}[]]}}", "[],".repeat(1_000_000)), "more than 500000 values")]
+#[case::deep(format!("{{{MANY},\"a\":{}{}1{}}}", "[".repeat(100), "1,".repeat(400_000), "]".repeat(100)), "bytes as YAML")]
+#[case::aliases(format!("a: &a [{}]\nb: [{}]\n", "1,".repeat(1000), "*a,".repeat(1000)), "expands beyond 250000 values, at line")]
+#[case::objects(objects(100_001), "more than 100000 objects")]
+fn a_manifest_that_is_too_much(#[case] payload: String, #[case] word: &str) {
+    let refusal = shaped(&Shape::Manifest, payload.as_bytes()).unwrap_err();
+    assert_eq!(
+        (refusal.reason, refusal.message.contains(word)),
+        ("SizeLimitExceeded", true),
+        "{refusal}"
+    );
+}
+
+const MANY: &str = r#""apiVersion":"v1","kind":"Many","metadata":{"name":"a"}"#;
+
+fn objects(count: usize) -> String {
+    let object = |number| format!(r#"{{"apiVersion":"v1","kind":"A","metadata":{{"name":"{number}"}}}}"#);
+    format!("[{}]", (0..count).map(object).collect::<Vec<_>>().join(","))
+}
+
+/// What is counted is a document, as only one at a time is in memory.
+#[rstest]
+#[case::json(objects(60_000))]
+#[case::yaml((0..60_000).map(|n| format!("apiVersion: v1\nkind: A\nmetadata: {{name: a{n}}}\n")).collect::<Vec<_>>().join("---\n"))]
+fn many_objects_are_no_matter(#[case] payload: String) {
+    assert!(shaped(&Shape::Manifest, payload.as_bytes()).is_ok());
 }
 
 #[test]

@@ -8,12 +8,23 @@ use serde_json::Value;
 /// One document, ended by a line break.
 pub(super) fn document(value: &Value) -> String {
     let mut out = String::new();
-    block(value, 0, &mut out);
+    block(value, 0, usize::MAX, &mut out);
     out
 }
 
+/// Writes one document behind what is there. Returns whether all of it is within so many bytes; what is deep is much
+/// longer as YAML than as JSON.
+#[must_use]
+pub(super) fn append(value: &Value, most: usize, out: &mut String) -> bool {
+    block(value, 0, most, out);
+    out.len() <= most
+}
+
 /// A value that starts on a line of its own.
-fn block(value: &Value, depth: usize, out: &mut String) {
+fn block(value: &Value, depth: usize, most: usize, out: &mut String) {
+    if out.len() > most {
+        return;
+    }
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             let mut fields: Vec<_> = fields.iter().collect();
@@ -28,7 +39,7 @@ fn block(value: &Value, depth: usize, out: &mut String) {
                     quoted(key, out);
                 }
                 out.push(':');
-                after_key(value, depth, out);
+                after_key(value, depth, most, out);
             }
         }
         Value::Array(items) if !items.is_empty() => {
@@ -37,7 +48,7 @@ fn block(value: &Value, depth: usize, out: &mut String) {
                     indent(depth, out);
                 }
                 out.push_str("- ");
-                block(item, depth + 1, out);
+                block(item, depth + 1, most, out);
             }
         }
         scalar => {
@@ -47,7 +58,7 @@ fn block(value: &Value, depth: usize, out: &mut String) {
     }
 }
 
-fn after_key(value: &Value, depth: usize, out: &mut String) {
+fn after_key(value: &Value, depth: usize, most: usize, out: &mut String) {
     let nested = match value {
         Value::Object(fields) => !fields.is_empty(),
         Value::Array(items) => !items.is_empty(),
@@ -56,10 +67,10 @@ fn after_key(value: &Value, depth: usize, out: &mut String) {
     if nested {
         out.push('\n');
         indent(depth + 1, out);
-        block(value, depth + 1, out);
+        block(value, depth + 1, most, out);
     } else {
         out.push(' ');
-        block(value, depth, out);
+        block(value, depth, most, out);
     }
 }
 

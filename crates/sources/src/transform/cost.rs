@@ -8,6 +8,10 @@ use serde_json::Value;
 
 /// Functions whose result can be longer than their arguments together, by a product of their lengths.
 const GROWING: &[&str] = &["replace", "join", "format", "sub"];
+/// The operator `+`.
+const ADD: &str = "_+_";
+/// Bytes for each unit of what is longest: an entry of a list, or eight bytes of text with as many beside them meanwhile.
+const ENTRY: u64 = 16;
 /// Functions that make much from a number.
 const DENIED: &[&str] = &["lists.range", "range"];
 
@@ -16,6 +20,8 @@ const DENIED: &[&str] = &["lists.range", "range"];
 pub(super) struct Weight {
     /// Nodes of the expression.
     nodes: u64,
+    /// Calls that copy what they are given into what they make.
+    copies: u64,
     /// Loops inside each other, and functions that multiply.
     power: u32,
     /// A function that is not available.
@@ -82,9 +88,18 @@ impl Weight {
             .saturating_mul(rounds)
     }
 
+    /// An upper bound of the bytes that an expression without loops copies: each call the longest text or list.
+    pub(super) fn copied(&self, size: Size) -> u64 {
+        if self.power > 0 {
+            return 0;
+        }
+        self.copies.saturating_mul(size.longest).saturating_mul(ENTRY)
+    }
+
     fn and(self, other: Self) -> Self {
         Self {
             nodes: self.nodes + other.nodes,
+            copies: self.copies + other.copies,
             power: self.power.max(other.power),
             denied: self.denied.or(other.denied),
         }
@@ -110,13 +125,21 @@ fn walk(expression: &Expr, growing: &mut u32) -> Weight {
             if GROWING.contains(&call.func_name.as_str()) {
                 *growing += 1;
             }
+            let name = call.func_name.as_str();
+            // Operators look at their arguments, but for the sum of two texts or lists.
+            let copies = name == ADD || !name.starts_with(['_', '!', '@', '-']);
             let denied = DENIED.iter().copied().find(|name| *name == call.func_name);
             let target = call
                 .target
                 .as_ref()
                 .map_or_else(Weight::default, |target| walk(&target.expr, growing));
             let arguments = call.args.iter().map(|argument| walk(&argument.expr, growing));
-            arguments.fold(Weight { denied, ..one }.and(target), Weight::and)
+            let call = Weight {
+                denied,
+                copies: u64::from(copies),
+                ..one
+            };
+            arguments.fold(call.and(target), Weight::and)
         }
         Expr::Comprehension(inner) => {
             let range = walk(&inner.iter_range.expr, growing);

@@ -85,6 +85,22 @@ fn what_could_take_for_ever_does_not_start(#[case] expression: &str) {
     assert_eq!(refusal.reason, "SizeLimitExceeded", "{refusal}");
 }
 
+/// Not even where the expression has no loop.
+#[rstest]
+#[case::values("1", format!("[{}1]", "1,".repeat(500_000)), "more than 500000 values")]
+#[case::sums(&["body"; 100].join("+"), format!("\"{}\"", "a".repeat(1 << 20)), "copy too much")]
+#[case::calls(&format!("[{}]", ["body.upperAscii()"; 100].join(",")), format!("\"{}\"", "a".repeat(1 << 20)), "copy too much")]
+#[case::text(&format!("[{}]", ["body"; 100].join(",")), format!("\"{}\"", "a".repeat(1 << 20)), "too many values or bytes")]
+#[case::lists(&format!("[{}]", ["body"; 100].join(",")), json!(vec![1; 10_000]).to_string(), "too many values or bytes")]
+fn what_would_take_much_memory_does_not_start(#[case] expression: &str, #[case] payload: String, #[case] says: &str) {
+    let refusal = run(expression, &payload).unwrap_err();
+    assert_eq!(
+        (refusal.reason, refusal.message.contains(says)),
+        ("SizeLimitExceeded", true),
+        "{refusal}"
+    );
+}
+
 #[test]
 fn a_loop_over_very_many_items_is_for_a_hook() {
     let items: Vec<Value> = (0..5000).map(|n| json!({ "name": format!("n{n}") })).collect();

@@ -1,6 +1,6 @@
 //! The transforms of an order, one after another, in a thread where they may take their time.
 //!
-//! Invariant: a few at once, since each holds its payload.
+//! Invariant: a few at once, since each holds its payload; one that is shaped counts as one that is transformed.
 
 use std::{
     fs::{self, File},
@@ -9,11 +9,23 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use trellis_sources::{failure::Failure, transform::Bounds};
 
 use super::{super::Order, Data, Failed, Production, Progress, Step};
 
+/// Payloads at once that are held whole, by transforms or to be shaped: each takes its memory several times.
+pub(super) const PLACES: u32 = 2;
+/// The payload that is held alone, in bytes.
+const LARGE: u64 = 4 << 20;
+
 impl Production {
+    /// A place to hold a payload of so many bytes in. They are given in the order in which they are asked for.
+    pub(super) async fn place(&self, bytes: u64) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let places = if bytes > LARGE { PLACES } else { 1 };
+        Arc::clone(&self.places).acquire_many_owned(places).await
+    }
+
     /// What the transforms make of the data.
     pub(super) async fn transformed(
         &self,
@@ -25,7 +37,7 @@ impl Production {
         if order.inner().transforms.is_empty() {
             return Ok(data);
         }
-        let place = Arc::clone(&self.transforms).acquire_owned().await;
+        let place = self.place(data.size).await;
         let (order, progress) = (order.clone(), Arc::clone(progress));
         let file = folder.join("transformed");
         let working = tokio::task::spawn_blocking(move || {
