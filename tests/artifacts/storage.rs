@@ -139,6 +139,37 @@ async fn what_is_lost_or_cut_while_it_runs_is_made_again(#[case] kind: Kind) {
     assert_eq!(site.upstream.told(), [200, 200, 200]);
 }
 
+/// What other bytes took the place of, as many, is found by the next process: it is taken back, stays so while upstream
+/// says nothing, and is served again with the right bytes once it does.
+#[rstest]
+#[case::disk(Kind::Disk)]
+#[case::s3(Kind::S3)]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_corrupt_at_its_old_length_is_not_served(#[case] kind: Kind) {
+    let place = Place::new(kind).await;
+    let mut site = Site::with("corrupt", place.setup().await).await;
+    site.upstream.serves("1", config_map("one", "number", "1"));
+    site.source("app", "app.yaml", json!({})).await;
+    let first = site.published("app", "").await;
+    site.ready("app", "True", "Succeeded").await;
+    site.stop().await;
+    place.corrupt(&first.path).await;
+    site.upstream.fails(404);
+    site.launch(place.setup().await).await;
+    site.ready("app", "False", "PermanentError").await;
+    site.request("app", "look").await;
+    site.handled("app", "look").await;
+    let published: ExternalArtifact = site.namespace.get("app").await.unwrap();
+    assert!(artifact(&published).is_none(), "{published:?}");
+
+    site.upstream.serves("1", config_map("one", "number", "1"));
+    site.request("app", "again").await;
+    let again = site.published("app", "").await;
+    site.ready("app", "True", "Succeeded").await;
+    assert_eq!(again.revision, first.revision);
+    served(&again).await;
+}
+
 #[derive(Clone, Copy)]
 enum Harm {
     Lost,

@@ -9,6 +9,9 @@
 //! does not: take new files while the backend is away, list, verify, hold files above its limit, fill itself at start,
 //! outlive the process, or make anything faster. A backend that answers 'not there' or 'denied' is believed.
 //!
+//! What [`Storage::verify`] finds corrupt counts as not there until it is stored again, and is deleted before that: the
+//! bytes must not be served, and a backend that tells what is right by what it noted once (S3) would keep them.
+//!
 //! Invariants: held bytes and those being collected never exceed the bound; only bytes with the digest of their key are
 //! held.
 
@@ -29,7 +32,7 @@ use trellis_core::digest::Digest;
 
 use crate::{
     content::Content,
-    error::Result,
+    error::{Error, Result},
     key::{Key, Prefix},
     storage::{Body, Entry, Opened, Put, Stat, Storage, Verdict, clamp},
 };
@@ -57,6 +60,8 @@ impl Default for Limits {
 pub struct Cached {
     backend: Arc<dyn Storage>,
     shelf: Shelf,
+    /// What was found corrupt, and is not stored again yet.
+    corrupt: Arc<Mutex<HashSet<Key>>>,
 }
 
 impl Cached {
@@ -69,7 +74,12 @@ impl Cached {
                 limits,
                 state: Arc::default(),
             },
+            corrupt: Arc::default(),
         }
+    }
+
+    fn corrupt(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.corrupt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many bytes are held or being collected.
@@ -116,7 +126,14 @@ impl Storage for Cached {
             Content::File(path) => Some(path.clone()),
             Content::Stream(_) => None,
         };
+        let corrupt = self.corrupt().contains(key);
+        if corrupt {
+            self.backend.delete(key).await?;
+        }
         let put = self.backend.put(key, content).await?;
+        if corrupt {
+            self.corrupt().remove(key);
+        }
         if let Some(file) = file {
             self.keep(key, &file).await;
         }
@@ -124,6 +141,9 @@ impl Storage for Cached {
     }
 
     async fn open(&self, key: &Key, range: Option<Range<u64>>) -> Result<Opened> {
+        if self.corrupt().contains(key) {
+            return Err(Error::NotFound { key: key.clone() });
+        }
         match self.backend.open(key, range.clone()).await {
             Ok(opened) => Ok(self.shelf.collecting(key, opened)),
             Err(error) if error.is_outage() => {
@@ -145,6 +165,9 @@ impl Storage for Cached {
     }
 
     async fn head(&self, key: &Key) -> Result<Option<Stat>> {
+        if self.corrupt().contains(key) {
+            return Ok(None);
+        }
         match self.backend.head(key).await {
             Err(error) if error.is_outage() => match self.shelf.take(key) {
                 Some(held) => Ok(Some(held.stat)),
@@ -161,11 +184,20 @@ impl Storage for Cached {
     async fn delete(&self, key: &Key) -> Result<bool> {
         // First, so that what is garbage is not served even if the backend is away.
         self.shelf.forget(key);
-        self.backend.delete(key).await
+        let deleted = self.backend.delete(key).await?;
+        self.corrupt().remove(key);
+        Ok(deleted)
     }
 
     async fn verify(&self, key: &Key) -> Result<Verdict> {
-        self.backend.verify(key).await
+        let verdict = self.backend.verify(key).await?;
+        if matches!(verdict, Verdict::Corrupt { .. }) {
+            self.shelf.forget(key);
+            self.corrupt().insert(key.clone());
+        } else {
+            self.corrupt().remove(key);
+        }
+        Ok(verdict)
     }
 
     async fn presigned(&self, key: &Key, valid: Duration) -> Result<Option<String>> {

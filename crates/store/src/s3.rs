@@ -10,7 +10,8 @@
 //!
 //! Assumptions: an object whose metadata `sha256` says the digest of its key is right, as only [`Storage::put`] writes
 //! it and the service checks what arrives (each request is signed with the SHA-256 of its payload). [`Storage::verify`]
-//! reads it over. Parts that a killed process left are invisible; the bucket needs a lifecycle rule that aborts
+//! reads it over, and what it finds corrupt has to be deleted before it is stored again, as [`Cached`](crate::Cached) does.
+//! Parts that a killed process left are invisible; the bucket needs a lifecycle rule that aborts
 //! incomplete uploads, as all users of multipart uploads do.
 //!
 //! Deletions are single requests: the bulk one of S3 needs a digest of its body in the header that some services want

@@ -164,21 +164,29 @@ impl Place {
         }
     }
 
+    /// Puts other bytes in the place of a file's, as many; what is recorded beside them stays.
+    pub(crate) async fn corrupt(&self, path: &str) {
+        self.harm(path, |whole| vec![0; whole.len()]).await;
+    }
+
     /// Cuts a file in the middle; what is recorded beside it stays.
     pub(crate) async fn cut(&self, path: &str) {
+        self.harm(path, |whole| whole[..whole.len() / 2].to_vec()).await;
+    }
+
+    async fn harm(&self, path: &str, harmed: impl Fn(&[u8]) -> Vec<u8>) {
         match self {
             Self::Disk(folder) => {
                 let path = folder.path().join(path);
-                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-                file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+                let harmed = harmed(&std::fs::read(&path).unwrap());
+                std::fs::write(path, harmed).unwrap();
             }
             Self::S3 { bucket, .. } => {
                 let bucket = Self::bare(bucket).await;
                 let whole = bucket.get(&path.into()).await.unwrap();
                 let beside = PutOptions::from(whole.attributes.clone());
-                let whole = whole.bytes().await.unwrap();
-                let half = whole.slice(..whole.len() / 2);
-                bucket.put_opts(&path.into(), half.into(), beside).await.unwrap();
+                let harmed = harmed(&whole.bytes().await.unwrap());
+                bucket.put_opts(&path.into(), harmed.into(), beside).await.unwrap();
             }
             Self::Memory(_) => unreachable!("nothing but the process reaches it"),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trellis_store::{Cached, Disk, Error, Limits, Put, S3, Storage as _, Verdict};
+use trellis_store::{Cached, Disk, Error, Limits, Put, S3, Storage, Verdict};
 
 use crate::{
     backend::{bytes, key, read, spooled, streamed},
@@ -113,4 +113,38 @@ async fn the_bound_holds_and_the_least_wanted_goes_first() {
     std::fs::write(root.path().join(key("a/b", &files[2]).as_str()), &files[1]).unwrap();
     assert!(read(open(2).await).await == files[1]);
     assert_eq!(cached.used(), 40_000);
+}
+
+/// Of the same length, so that only reading it over tells; the service still says that it is right.
+#[tokio::test]
+async fn what_was_found_corrupt_is_not_there_until_it_is_stored_again() {
+    let service = Service::start().await;
+    let root = tempfile::tempdir().unwrap();
+    let backends: [(Arc<dyn Storage>, _); 2] = [
+        (
+            Arc::new(S3::new(&service.endpoint.settings()).unwrap()),
+            service.bucket_root(),
+        ),
+        (Arc::new(Disk::open(root.path()).await.unwrap()), root.path().to_owned()),
+    ];
+    for (backend, place) in backends {
+        let cached = Cached::new(backend, LIMITS);
+        let (right, wrong) = (bytes(2, 20_000), bytes(3, 20_000));
+        let key = key("a/b", &right);
+        let (_spool, content) = spooled(&right);
+        cached.put(&key, content).await.unwrap();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(place.join(key.as_str()))
+            .unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &wrong, 0).unwrap();
+        assert!(cached.head(&key).await.unwrap().is_some());
+        assert!(matches!(cached.verify(&key).await.unwrap(), Verdict::Corrupt { .. }));
+        assert_eq!(cached.head(&key).await.unwrap(), None);
+        assert!(matches!(cached.open(&key, None).await, Err(Error::NotFound { .. })));
+        let (_spool, content) = spooled(&right);
+        assert_eq!(cached.put(&key, content).await.unwrap(), Put::Stored);
+        assert_eq!(cached.verify(&key).await.unwrap(), Verdict::Right);
+        assert!(read(cached.open(&key, None).await.unwrap()).await == right);
+    }
 }
