@@ -18,6 +18,7 @@ use crate::{
     exchange::{self, Answer, At},
     generator::{Body, Fetched, Order, Sink, Validators},
     hosts::{self, Hosts},
+    link::Link,
     pools::Pools,
     redirect,
     request::{Method, Request},
@@ -135,7 +136,14 @@ impl Client {
         };
         let mut followed = 0;
         loop {
-            let answer = self.inner.ask(request, &at, known).await?;
+            let asked = self.inner.ask(request, &at, known).await;
+            let answer = asked.map_err(|error| {
+                if followed > 0 {
+                    led(error, &request.link, &at)
+                } else {
+                    error
+                }
+            })?;
             let status = answer.response.status().as_u16();
             tracing::debug!(link = %at.link, status, "answered");
             match status {
@@ -152,7 +160,7 @@ impl Client {
             let next = redirect::next(&at.link, at.method, status, location);
             // The place at this host must be free before one at the next is waited for.
             body::drain(answer.response.into_body()).await;
-            let refuse = |to: Option<crate::Link>, fault| Error::Redirect {
+            let refuse = |to: Option<Link>, fault| Error::Redirect {
                 from: at.link.shown(),
                 to: to.map(|to| to.shown()),
                 fault,
@@ -185,6 +193,25 @@ impl Client {
             status,
             hints,
         }
+    }
+}
+
+/// A refusal of where redirects led tells so: what is refused is not what the caller named. A refused proxy is the
+/// caller's own.
+fn led(error: Error, first: &Link, at: &At) -> Error {
+    match error {
+        Error::Denied {
+            at: denied,
+            address,
+            rule,
+            ..
+        } if denied == at.link.shown() || denied == at.link.origin() => Error::Denied {
+            from: Some(first.shown()),
+            at: denied,
+            address,
+            rule,
+        },
+        other => other,
     }
 }
 

@@ -89,6 +89,7 @@ impl Route {
         self.egress
             .host(at.scheme(), at.host(), at.port())
             .map_err(|denied| Error::Denied {
+                from: None,
                 at: at.shown(),
                 address: None,
                 rule: denied.rule,
@@ -154,6 +155,7 @@ impl Route {
                 Ok(()) => allowed.push(address),
                 Err(why) => {
                     denied = Some(Error::Denied {
+                        from: None,
                         at: link.shown(),
                         address: Some(address),
                         rule: why.rule,

@@ -39,8 +39,11 @@ pub enum Error {
     #[error("certificates may not go unchecked here")]
     InsecureNotAllowed,
     /// The egress policy says no.
-    #[error("{at} may not be reached: {rule}")]
+    #[error("{}{at}{} may not be reached: {rule}", from.as_ref().map(|from| format!("{from} redirects to ")).unwrap_or_default(),
+        if from.is_some() { ", which" } else { "" })]
     Denied {
+        /// What was asked first, if redirects led from there to what may not be reached.
+        from: Option<Shown>,
         /// What was to be asked.
         at: Shown,
         /// The address, if the name was allowed and what it resolves to was not.

@@ -80,6 +80,7 @@ impl Inner {
         self.egress
             .host(link.scheme(), link.host(), link.port())
             .map_err(|denied| Error::Denied {
+                from: None,
                 at: link.shown(),
                 address: None,
                 rule: denied.rule,
@@ -94,6 +95,7 @@ impl Inner {
                 .egress
                 .address(link.host(), address)
                 .map_err(|denied| Error::Denied {
+                    from: None,
                     at: link.shown(),
                     address: Some(address),
                     rule: denied.rule,

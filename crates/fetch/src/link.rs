@@ -144,6 +144,14 @@ impl Link {
         Shown(self.to_string().into())
     }
 
+    /// What a connection to it knows of it: the path is left out.
+    pub(crate) fn origin(&self) -> Shown {
+        let mut url = Url::clone(&self.0);
+        url.set_path("");
+        url.set_query(None);
+        Self(Arc::new(url)).shown()
+    }
+
     pub(crate) fn uri(&self) -> Result<http::Uri, BadLink> {
         http::Uri::try_from(self.0.as_str()).map_err(|_| BadLink::Unreadable)
     }

@@ -7,7 +7,8 @@
 //!
 //! Invariants: `address` is asked for every connection with the address that is connected to, so a name that resolves to
 //! something else a moment later gains nothing; link-local, loopback, metadata, unspecified and multicast addresses are
-//! denied unless the operator names them; a refusal names its rule and the flag that would change it.
+//! denied unless the operator names them; a refusal names its rule and the flag that would change it, except where that would
+//! be advice to hand out the credentials of a machine.
 
 mod embedded;
 mod glob;
@@ -41,6 +42,19 @@ pub mod flag {
     pub const ALLOW_CIDR: &str = "--egress-allow-cidr";
     /// Ranges that are not connected to, such as those of pods, Services and the API server.
     pub const DENY_CIDR: &str = "--egress-deny-cidr";
+
+    /// The value of the chart that sets a flag.
+    #[must_use]
+    pub(super) fn value(flag: &str) -> &'static str {
+        match flag {
+            SCHEMES => "egress.schemes",
+            ALLOW_HOST => "egress.allowHosts",
+            DENY_HOST => "egress.denyHosts",
+            TRUST_HOST => "egress.trustHosts",
+            ALLOW_CIDR => "egress.allowCIDRs",
+            _ => "egress.denyCIDRs",
+        }
+    }
 }
 
 /// What the operator lets sources reach. The default reaches every host over `http` and `https` except the addresses that
@@ -195,17 +209,32 @@ impl Denied {
     #[must_use]
     pub fn hint(&self) -> String {
         let host = &self.host;
+        let set = |flag: &str, to: &str| format!("{flag} {to} (chart: {})", flag::value(flag));
         match &self.rule {
             Rule::Scheme => format!("use https, or the operator adds http to {}", flag::SCHEMES),
-            Rule::DeniedHost(glob) => format!("the operator denies it with {} {glob}", flag::DENY_HOST),
-            Rule::NotAllowedHost => format!("the operator allows it with {} {host}", flag::ALLOW_HOST),
+            Rule::DeniedHost(glob) => format!(
+                "the operator denies it with {}",
+                set(flag::DENY_HOST, &glob.to_string())
+            ),
+            Rule::NotAllowedHost => format!("the operator allows it with {}", set(flag::ALLOW_HOST, host)),
+            // Whoever controls an upstream would else have the operator told to open these to it.
+            _ if self.is_of_the_machine() => {
+                "name another upstream; such addresses are no place for sources".to_owned()
+            }
             // The address is left out: a tenant could read what a name of the cluster resolves to.
             Rule::DeniedRange(_) | Rule::Reserved { .. } => format!(
-                "the operator allows it with {} {host}, or a narrower range with {}",
-                flag::TRUST_HOST,
+                "the operator allows it with {}, or a narrower range with {} (chart: {})",
+                set(flag::TRUST_HOST, host),
                 flag::ALLOW_CIDR,
+                flag::value(flag::ALLOW_CIDR),
             ),
         }
+    }
+
+    /// Whether it leads to a metadata service or a link of the machine, whichever rule says no.
+    fn is_of_the_machine(&self) -> bool {
+        let found = self.means.or(self.address).and_then(reserved::of);
+        found.is_some_and(|(name, _)| matches!(name, reserved::METADATA | reserved::LINK_LOCAL))
     }
 
     /// The refusal that the user of the source sees.

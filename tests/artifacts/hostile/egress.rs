@@ -137,14 +137,29 @@ async fn by_default_no_spelling_of_an_inner_address_is_reached() {
             site.source(name, "", spec).await;
             let refused = site.ready(name, "False", "AccessDenied").await;
             let shown = where_.rsplit_once(' ').unwrap().0;
-            let at = if shown.contains(':') { format!("[{shown}]") } else { shown.to_owned() };
+            let at = if shown.contains(':') {
+                format!("[{shown}]")
+            } else {
+                shown.to_owned()
+            };
             let (_, _, message) = said(&refused, "Ready");
             let begin = format!("http://{at}:{port}/ may not be reached: the egress policy denies {rule}");
+            let hint = if rule.starts_with("metadata") || rule.starts_with("link-local") {
+                "name another upstream; such addresses are no place for sources".to_owned()
+            } else {
+                format!(
+                    "the operator allows it with --egress-trust-host {shown} (chart: egress.trustHosts), or a narrower \
+                     range with --egress-allow-cidr (chart: egress.allowCIDRs)"
+                )
+            };
             let end = format!(
-                ", where {where_}; hint: the operator allows it with --egress-trust-host {shown}, or a narrower range with \
-                 --egress-allow-cidr; nothing is tried until the spec, or an object that it names, changes; nothing is served"
+                ", where {where_}; hint: {hint}; nothing is tried until the spec, or an object that it names, changes; \
+                 nothing is served"
             );
-            assert!(message.starts_with(&begin) && message.ends_with(&end), "{name}: {message}");
+            assert!(
+                message.starts_with(&begin) && message.ends_with(&end),
+                "{name}: {message}"
+            );
             let (state, reason, _) = said(&refused, "Stalled");
             assert_eq!((state.as_str(), reason.as_str()), ("True", "AccessDenied"), "{name}");
         }

@@ -137,8 +137,15 @@ async fn a_loop_ends() {
 #[tokio::test]
 async fn a_redirect_to_where_nobody_may_go(#[case] location: &str) {
     let server = to(302, location.to_owned()).await;
-    let error = fails(&client(quick()), &server.get("/")).await;
+    let error = fails(&client(quick()), &server.get("/file?token=geheim")).await;
     assert!(matches!(error, Error::Denied { .. }), "{error:?}");
+    // What the user named is told beside what is refused: the one is theirs to change, the other the upstream's.
+    let (message, source) = (error.to_string(), server.link("/file"));
+    let begin = format!("{source} redirects to http://");
+    assert!(
+        message.starts_with(&begin) && message.contains(", which may not be reached: "),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -4,6 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+/// What addresses of metadata services are called.
+pub(super) const METADATA: &str = "metadata";
+/// What addresses of the machine's links are called.
+pub(super) const LINK_LOCAL: &str = "link-local";
+
 /// Metadata services of clouds: they answer with credentials.
 const METADATA_4: &[[u8; 4]] = &[
     [169, 254, 169, 254], // AWS, Azure, Google, OpenStack and others
@@ -29,7 +34,7 @@ const METADATA_6: &[[u16; 8]] = &[
 const RANGES_4: &[(&str, [u8; 4], u8)] = &[
     ("unspecified", [0, 0, 0, 0], 8),
     ("loopback", [127, 0, 0, 0], 8),
-    ("link-local", [169, 254, 0, 0], 16),
+    (LINK_LOCAL, [169, 254, 0, 0], 16),
     ("multicast", [224, 0, 0, 0], 4),
     ("reserved", [240, 0, 0, 0], 4),
 ];
@@ -38,7 +43,7 @@ const RANGES_4: &[(&str, [u8; 4], u8)] = &[
 const RANGES_6: &[(&str, [u16; 8], u8)] = &[
     ("unspecified", [0; 8], 128),
     ("loopback", [0, 0, 0, 0, 0, 0, 0, 1], 128),
-    ("link-local", [0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+    (LINK_LOCAL, [0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
     ("site-local", [0xfec0, 0, 0, 0, 0, 0, 0, 0], 10),
     ("multicast", [0xff00, 0, 0, 0, 0, 0, 0, 0], 8),
     ("translated", [0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48),
@@ -49,7 +54,7 @@ pub(super) fn of(address: IpAddr) -> Option<(&'static str, IpNet)> {
     match address {
         IpAddr::V4(four) => {
             if METADATA_4.contains(&four.octets()) {
-                return Some(("metadata", address.into()));
+                return Some((METADATA, address.into()));
             }
             let ranges = RANGES_4
                 .iter()
@@ -59,7 +64,7 @@ pub(super) fn of(address: IpAddr) -> Option<(&'static str, IpNet)> {
         }
         IpAddr::V6(six) => {
             if METADATA_6.contains(&six.segments()) {
-                return Some(("metadata", address.into()));
+                return Some((METADATA, address.into()));
             }
             let ranges = RANGES_6
                 .iter()

@@ -56,14 +56,11 @@ fn by_default(#[case] address: &str, #[case] expected: Option<&str>) {
     if let Err(denied) = found {
         let refusal = denied.refuse();
         assert_eq!(refusal.reason, "AccessDenied");
-        assert!(
-            refusal
-                .hint
-                .as_deref()
-                .unwrap()
-                .contains("--egress-trust-host h.example"),
-            "{refusal}"
-        );
+        let hint = refusal.hint.clone().unwrap();
+        // Nobody is told to open what hands out the credentials of a machine.
+        let opens = hint.contains("--egress-trust-host h.example (chart: egress.trustHosts)");
+        assert_eq!(opens, !matches!(name, Some("metadata" | "link-local")), "{refusal}");
+        assert!(opens || !hint.contains("--egress"), "{refusal}");
         assert!(refusal.message.contains(denied_name(&denied)), "{refusal}");
     }
 }
@@ -73,6 +70,15 @@ fn denied_name(denied: &Denied) -> &'static str {
         Rule::Reserved { name, .. } => name,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_range_of_the_operator_gives_no_advice_to_open_metadata_either() {
+    let denied = policy(&[], &[], &["169.254.169.254/32"])
+        .address("h.example", "169.254.169.254".parse().unwrap())
+        .unwrap_err();
+    assert!(matches!(denied.rule, Rule::DeniedRange(_)));
+    assert!(!denied.hint().contains("--egress"), "{}", denied.hint());
 }
 
 #[test]
