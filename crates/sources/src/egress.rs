@@ -1,7 +1,7 @@
 //! `EgressPolicy`: which upstreams a source may reach, decided on names and on the addresses that they resolve to.
 //!
 //! ```text
-//!  Link ─▶ link():    scheme, host globs ─▶ Ok │ Denied { rule }
+//!  Link ─▶ link():    scheme, names of metadata services, host globs ─▶ Ok │ Denied { rule }
 //!  host, IpAddr ─▶ address(): every address inside it (NAT64, 6to4, mapped, …) ─▶ longest range wins ─▶ Ok │ Denied
 //! ```
 //!
@@ -73,7 +73,15 @@ pub struct EgressPolicy {
     pub allow_ranges: Vec<IpNet>,
     /// Denied ranges beside the reserved ones.
     pub deny_ranges: Vec<IpNet>,
+    /// Addresses that this process knows to be none of an upstream, with what they are. As reserved ones: an allowed range of
+    /// the same length opens them.
+    pub guarded: Vec<(&'static str, IpNet)>,
 }
+
+/// What the address of the cluster's API server is called.
+pub const API_SERVER: &str = "API server";
+/// What the operator's own addresses are called.
+pub const OWN_POD: &str = "own Pod";
 
 /// The rule that denies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +89,8 @@ pub struct EgressPolicy {
 pub enum Rule {
     /// `http` is not allowed.
     Scheme,
+    /// The host is the name of a metadata service, which nothing opens: behind a proxy no address may show it.
+    MetadataHost,
     /// The host matches a denied glob.
     DeniedHost(HostGlob),
     /// The host matches none of the allowed globs.
@@ -124,6 +134,9 @@ impl EgressPolicy {
         };
         if self.https_only && link.scheme() == Scheme::Http {
             return Err(denied(Rule::Scheme));
+        }
+        if reserved::is_metadata_name(&host) {
+            return Err(denied(Rule::MetadataHost));
         }
         if let Some(glob) = self.deny_hosts.iter().find(|glob| glob.matches(&host)) {
             return Err(denied(Rule::DeniedHost(glob.clone())));
@@ -179,7 +192,7 @@ impl EgressPolicy {
         let length = |range: &Option<IpNet>| range.as_ref().map(IpNet::prefix_len);
         let denied = longest(&self.deny_ranges);
         let allowed = longest(&self.allow_ranges);
-        let reserved = reserved::of(address);
+        let reserved = self.reserved(address);
         let reserved_length = reserved.as_ref().map(|(_, range)| range.prefix_len());
         if let Some(range) = denied
             && length(&denied) >= length(&allowed)
@@ -194,6 +207,18 @@ impl EgressPolicy {
     }
 }
 
+impl EgressPolicy {
+    /// The longest range that is denied by default, and what it is.
+    fn reserved(&self, address: IpAddr) -> Option<(&'static str, IpNet)> {
+        let guarded = self.guarded.iter().map(|(name, range)| (*name, unmapped(range)));
+        let holding = guarded.filter(|(_, range)| range.contains(&address));
+        reserved::of(address)
+            .into_iter()
+            .chain(holding)
+            .max_by_key(|(_, range)| range.prefix_len())
+    }
+}
+
 /// A range of mapped addresses is the range of IPv4 addresses that it means.
 fn unmapped(range: &IpNet) -> IpNet {
     let IpNet::V6(six) = range else { return *range };
@@ -203,6 +228,9 @@ fn unmapped(range: &IpNet) -> IpNet {
         _ => *range,
     }
 }
+
+/// What is said of what no flag should open.
+const MACHINES: &str = "name another upstream; such addresses are no place for sources";
 
 impl Denied {
     /// The flag that would let it pass.
@@ -218,9 +246,8 @@ impl Denied {
             ),
             Rule::NotAllowedHost => format!("the operator allows it with {}", set(flag::ALLOW_HOST, host)),
             // Whoever controls an upstream would else have the operator told to open these to it.
-            _ if self.is_of_the_machine() => {
-                "name another upstream; such addresses are no place for sources".to_owned()
-            }
+            Rule::MetadataHost => MACHINES.to_owned(),
+            _ if self.is_of_the_machine() => MACHINES.to_owned(),
             // The address is left out: a tenant could read what a name of the cluster resolves to.
             Rule::DeniedRange(_) | Rule::Reserved { .. } => format!(
                 "the operator allows it with {}, or a narrower range with {} (chart: {})",
@@ -252,6 +279,7 @@ impl fmt::Display for Denied {
                 out,
                 "the egress policy does not admit http, which {host} would be asked by"
             ),
+            Rule::MetadataHost => write!(out, "the egress policy denies {host}, the name of a metadata service"),
             Rule::DeniedHost(glob) => write!(out, "the egress policy denies the host {host} as {glob}"),
             Rule::NotAllowedHost => write!(out, "the egress policy does not list the host {host}"),
             Rule::DeniedRange(range) => {

@@ -20,7 +20,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::builder::BoolishValueParser;
 use trellis_operator::external_source::{Backend, Options, Settings};
-use trellis_sources::{failure::Backoff, interval, retention::Retention};
+use trellis_sources::{egress::EgressPolicy, failure::Backoff, interval, retention::Retention};
 
 /// What serves artifacts within a cluster, unless it is called otherwise.
 const SERVICE: &str = "trellis-artifacts";
@@ -174,10 +174,14 @@ impl Sources {
         let mut fetch = self.http.settings()?;
         fetch.max_bytes = self.artifact_max_bytes;
         fetch.allow_unchecked = self.allow_insecure_tls;
+        let egress = EgressPolicy {
+            guarded: egress::guarded(variable),
+            ..self.egress.policy()
+        };
         Ok(Options {
             settings,
             fetch,
-            egress: self.egress.policy(),
+            egress,
             backend,
             listen,
         })
@@ -218,7 +222,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use trellis_sources::egress::EgressPolicy;
 
     use super::*;
 
@@ -242,7 +245,11 @@ mod tests {
         );
         assert_eq!(options.settings.backoff, Backoff::default());
         assert_eq!(options.settings.retention, Retention::default());
-        assert_eq!(options.egress, EgressPolicy::default());
+        let egress = EgressPolicy {
+            guarded: egress::guarded(variable),
+            ..EgressPolicy::default()
+        };
+        assert_eq!(options.egress, egress);
         let (told, default) = (options.fetch, trellis_fetch::Settings::default());
         assert_eq!(
             format!("{told:?}"),

@@ -30,6 +30,25 @@ const METADATA_6: &[[u16; 8]] = &[
     [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe], // OpenStack
 ];
 
+/// Names by which clouds know their metadata services, some of them only within a search domain.
+const METADATA_NAMES: &[&str] = &[
+    "metadata",
+    "metadata.google",
+    "metadata.google.internal",
+    "metadata.goog",
+    "instance-data",
+    "instance-data.ec2.internal",
+    "metadata.azure.internal",
+    "metadata.tencentyun.com",
+    "metadata.platformequinix.com",
+    "metadata.packet.net",
+];
+
+/// Whether a host, in lower case, is the name of a metadata service.
+pub(super) fn is_metadata_name(host: &str) -> bool {
+    METADATA_NAMES.contains(&host.strip_suffix('.').unwrap_or(host))
+}
+
 /// Ranges of the IANA special-purpose registry that lead to the machine itself, to its links or to many machines.
 const RANGES_4: &[(&str, [u8; 4], u8)] = &[
     ("unspecified", [0, 0, 0, 0], 8),

@@ -116,6 +116,52 @@ fn as_configured(#[case] policy: EgressPolicy, #[case] host: &str, #[case] addre
 }
 
 #[rstest]
+#[case("http://metadata.google.internal/", false)]
+#[case("http://METADATA.google.internal./", false)]
+#[case("https://metadata/", false)]
+#[case("http://instance-data.ec2.internal/latest/", false)]
+#[case("https://metadata.example.com/", true)]
+#[case("https://my-metadata/", true)]
+fn the_name_of_a_metadata_service_is_refused_whatever_is_trusted(#[case] url: &str, #[case] passes: bool) {
+    let found = policy(&["*"], &["0.0.0.0/0"], &[]).link(&Link::parse("url", url).unwrap());
+    assert_eq!(found.is_ok(), passes, "{found:?}");
+    if let Err(denied) = found {
+        assert_eq!(denied.rule, Rule::MetadataHost);
+        assert!(!denied.hint().contains("--egress"), "{}", denied.hint());
+    }
+}
+
+#[rstest]
+#[case::by_default(&[], &[], "10.96.0.1", false)]
+#[case::mapped(&[], &[], "::ffff:10.96.0.1", false)]
+#[case::its_neighbour(&[], &[], "10.96.0.2", true)]
+#[case::within_an_allowed_range(&[], &["10.96.0.0/12"], "10.96.0.1", false)]
+#[case::allowed_itself(&[], &["10.96.0.1/32"], "10.96.0.1", true)]
+#[case::trusted_by_name(&["h"], &[], "10.96.0.1", true)]
+#[case::own_pod(&[], &[], "fd00:10::7", false)]
+fn what_the_process_knows_is_guarded(
+    #[case] trust: &[&str],
+    #[case] allow: &[&str],
+    #[case] address: &str,
+    #[case] passes: bool,
+) {
+    let policy = EgressPolicy {
+        guarded: vec![
+            (API_SERVER, "10.96.0.1/32".parse().unwrap()),
+            (OWN_POD, "fd00:10::7/128".parse().unwrap()),
+        ],
+        ..policy(trust, allow, &[])
+    };
+    let found = policy.address("h", address.parse().unwrap());
+    assert_eq!(found.is_ok(), passes, "{found:?}");
+    if let Err(denied) = found {
+        let told = denied.refuse().to_string();
+        let name = if address.contains("10::") { OWN_POD } else { API_SERVER };
+        assert!(told.contains(name) && told.contains("--egress-trust-host h"), "{told}");
+    }
+}
+
+#[rstest]
 #[case("http://example.com/", true, &[], &[], Some("--egress-schemes"))]
 #[case("https://example.com/", true, &[], &[], None)]
 #[case("https://example.com/", false, &["*.corp"], &[], Some("--egress-allow-host example.com"))]

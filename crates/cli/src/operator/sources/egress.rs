@@ -1,6 +1,8 @@
 //! What sources may ask.
 
-use trellis_sources::egress::{EgressPolicy, HostGlob};
+use std::net::{IpAddr, ToSocketAddrs as _};
+
+use trellis_sources::egress::{API_SERVER, EgressPolicy, HostGlob, OWN_POD};
 
 /// Flags of the egress policy.
 #[derive(clap::Args)]
@@ -66,6 +68,42 @@ impl Egress {
             trust_hosts: self.trust_host.clone(),
             allow_ranges: self.allow_cidr.clone(),
             deny_ranges: self.deny_cidr.clone(),
+            guarded: Vec::new(),
+        }
+    }
+}
+
+/// What a Pod's environment tells of addresses that no source is to ask: the API server's, which Kubernetes names to every
+/// container, and the Pod's own (`POD_IP` or `POD_IPS`, from `status.podIP` or `status.podIPs`).
+pub(super) fn guarded(variable: impl Fn(&str) -> Option<String>) -> Vec<(&'static str, ipnet::IpNet)> {
+    let named = |name: &'static str, variables: [&str; 2]| {
+        let texts = variables.into_iter().filter_map(&variable);
+        let texts: Vec<String> = texts
+            .flat_map(|text| text.split(',').map(|one| one.trim().to_owned()).collect::<Vec<_>>())
+            .collect();
+        texts
+            .into_iter()
+            .flat_map(addresses)
+            .map(move |address| (name, address))
+    };
+    let server = named(API_SERVER, ["KUBERNETES_SERVICE_HOST", "KUBERNETES_PORT_443_TCP_ADDR"]);
+    let mut found: Vec<_> = server.chain(named(OWN_POD, ["POD_IP", "POD_IPS"])).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The addresses that a text is, or leads to: some clusters give the API server's name.
+fn addresses(text: &str) -> Vec<ipnet::IpNet> {
+    let bare = text.trim_matches(['[', ']']);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return vec![address.to_canonical().into()];
+    }
+    match (bare, 443).to_socket_addrs() {
+        Ok(found) => found.map(|at| at.ip().to_canonical().into()).collect(),
+        Err(error) => {
+            tracing::warn!(host = bare, %error, "cannot be resolved, so that sources may ask it");
+            Vec::new()
         }
     }
 }
@@ -74,4 +112,39 @@ impl Egress {
 enum Scheme {
     Http,
     Https,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_guards_the_api_server_and_itself() {
+        let pod = |name: &str| {
+            let value = match name {
+                "KUBERNETES_SERVICE_HOST" | "KUBERNETES_PORT_443_TCP_ADDR" => "10.96.0.1",
+                "POD_IPS" => "10.244.1.7, fd00:10::7",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let expected = [
+            (API_SERVER, "10.96.0.1/32"),
+            (OWN_POD, "10.244.1.7/32"),
+            (OWN_POD, "fd00:10::7/128"),
+        ];
+        let expected: Vec<(&str, ipnet::IpNet)> = expected.map(|(name, range)| (name, range.parse().unwrap())).into();
+        assert_eq!(guarded(pod), expected);
+        assert_eq!(guarded(|_| None), []);
+    }
+
+    #[test]
+    fn the_name_of_an_api_server_is_what_it_leads_to() {
+        let named = |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "localhost".to_owned());
+        let found = guarded(named);
+        assert!(
+            found.contains(&(API_SERVER, "127.0.0.1/32".parse().unwrap())),
+            "{found:?}"
+        );
+    }
 }
