@@ -30,8 +30,9 @@ pub trait Egress: Send + Sync {
     fn host(&self, scheme: &str, host: &str, port: u16) -> Result<(), Denied>;
 
     /// Whether a connection for `host` may go to this address. IPv4 addresses that are mapped into IPv6 come as IPv4.
-    /// Behind a proxy only the proxy's address is known here; the target is then judged by [`Egress::host`], and by this
-    /// function if it is an address.
+    /// Behind a proxy it is asked for the proxy's address, and for every address that the target has or resolves to here; one
+    /// that is denied is enough for a refusal, since the proxy chooses. A target that only the proxy can resolve is judged
+    /// by [`Egress::host`] alone.
     fn address(&self, host: &str, address: IpAddr) -> Result<(), Denied>;
 }
 

@@ -7,13 +7,13 @@
 //! Invariants: nothing that a caller gave as a secret goes to another origin; a kept connection that turns out to be dead
 //! is not the source's failure: a `GET` is then asked once more.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     client::Inner,
@@ -54,7 +54,7 @@ impl Inner {
         let link = &at.link;
         let uri = link.uri().map_err(Error::Link)?;
         let proxy = request.via.proxy(&self.settings.proxies, link, &uri);
-        self.judge(link, proxy)?;
+        self.judge(link, proxy).await?;
         let identity = request.identity.as_ref().filter(|_| !at.foreign);
         let permit = self.hosts.enter(&link.authority()).await?;
         let pool = self.pools.get(&self.settings, &request.trust, identity, proxy)?;
@@ -74,9 +74,10 @@ impl Inner {
         })
     }
 
-    /// The policy, by name. What a connection then goes to is judged when it is made; behind a proxy, a target that is an
-    /// address is judged here, since no connection of ours will show it.
-    fn judge(&self, link: &Link, proxy: Option<&Proxy>) -> Result<()> {
+    /// The policy, by name. What a connection then goes to is judged when it is made; behind a proxy every address of the
+    /// target is judged here, since no connection of ours will show it, and the proxy may take any of them. What only
+    /// the proxy can resolve is judged by name alone.
+    async fn judge(&self, link: &Link, proxy: Option<&Proxy>) -> Result<()> {
         self.egress
             .host(link.scheme(), link.host(), link.port())
             .map_err(|denied| Error::Denied {
@@ -85,22 +86,26 @@ impl Inner {
                 address: None,
                 rule: denied.rule,
             })?;
-        match link
-            .address()
-            .filter(|_| proxy.is_some())
-            .map(|address| address.to_canonical())
-        {
-            None => Ok(()),
-            Some(address) => self
-                .egress
-                .address(link.host(), address)
-                .map_err(|denied| Error::Denied {
-                    from: None,
-                    at: link.shown(),
-                    address: Some(address),
-                    rule: denied.rule,
-                }),
+        if proxy.is_none() {
+            return Ok(());
         }
+        let addresses = match link.address() {
+            Some(address) => vec![address],
+            None => timeout(self.settings.connect_timeout, self.pools.resolve(link.host()))
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .unwrap_or_default(),
+        };
+        addresses.iter().map(IpAddr::to_canonical).try_for_each(|address| {
+            let judged = self.egress.address(link.host(), address);
+            judged.map_err(|denied| Error::Denied {
+                from: None,
+                at: link.shown(),
+                address: Some(address),
+                rule: denied.rule,
+            })
+        })
     }
 
     fn message(

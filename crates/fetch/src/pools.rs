@@ -67,6 +67,11 @@ impl Pools {
         }
     }
 
+    /// What a name resolves to here.
+    pub(crate) async fn resolve(&self, host: &str) -> std::io::Result<Vec<std::net::IpAddr>> {
+        self.resolve.resolve(host).await
+    }
+
     /// Connections that are open.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)

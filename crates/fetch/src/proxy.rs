@@ -22,8 +22,8 @@ use crate::{
 /// connection to the proxy itself is TLS if its link is `https`; its certificate is checked against the trusted roots of
 /// the request.
 ///
-/// The egress policy judges the proxy by name and by the address it resolves to, and the target by name, since only the
-/// proxy resolves that.
+/// The egress policy judges the proxy by name and by the address it resolves to, and the target by name and by every address
+/// that it resolves to here. The proxy resolves it once more and may find others: it has to have rules of its own.
 #[derive(Clone)]
 pub struct Proxy {
     link: Link,

@@ -1,13 +1,17 @@
 //! Proxies: a tunnel for `https`, whole URLs for `http`, credentials for the proxy only.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+};
 
 use axum::Router;
 use tokio::{
     io::{AsyncWriteExt as _, copy_bidirectional},
     net::TcpStream,
 };
-use trellis_fetch::{Client, Error, Link, Proxies, Proxy, Request, Settings, Via};
+use trellis_fetch::{Client, Error, Link, Proxies, Proxy, Request, Resolve, Settings, Via};
 
 use crate::{
     support::{Names, Rules, Server, client, fails, fetch, quick, raw, request_head, serve},
@@ -163,9 +167,60 @@ async fn the_policy_judges_the_proxy_and_the_target() {
         "http://denied.test/",
         "http://169.254.169.254/",
         "http://[::ffff:169.254.169.254]/",
+        // A tenant's own name for it.
+        "http://d.test/",
+        "https://d.test/",
     ] {
         let error = fails(&client, &link(target)).await;
         assert!(matches!(error, Error::Denied { .. }), "the target: {error:?}");
     }
     assert!(heads.lock().unwrap().is_empty());
+}
+
+/// Resolves every name to an address outside and one inside.
+struct Both;
+
+#[async_trait::async_trait]
+impl Resolve for Both {
+    async fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
+        Ok(vec![[192, 0, 2, 1].into(), [127, 0, 0, 1].into()])
+    }
+}
+
+#[tokio::test]
+async fn one_denied_address_is_enough_since_the_proxy_chooses() {
+    let target = serve(Router::new().fallback(async || "x")).await;
+    let (server, heads) = proxy(&target).await;
+    let rules = Rules {
+        trusted: vec!["127.0.0.1"],
+        denied: vec![],
+    };
+    let client = Client::with_resolver(quick(), Arc::new(rules), Arc::new(Both));
+    for link in ["http://both.test/", "https://both.test/"] {
+        let request = Request::get(Link::parse(link).unwrap());
+        let error = fails(&client, &request.via(Via::Proxy(through(&server, "user:geheim")))).await;
+        assert!(
+            matches!(error, Error::Denied { address: Some(address), .. } if address.is_loopback()),
+            "{error:?}"
+        );
+    }
+    assert!(heads.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_redirect_behind_a_proxy_is_judged_by_address_too() {
+    let away = || async { axum::response::Redirect::temporary("http://d.test/") };
+    let target = serve(Router::new().fallback(away)).await;
+    let (server, heads) = proxy(&target).await;
+    let request = Request::get(Link::parse("http://only-there.test/").unwrap());
+    let error = fails(
+        &client(quick()),
+        &request.via(Via::Proxy(through(&server, "user:geheim"))),
+    )
+    .await;
+    assert!(
+        matches!(&error, Error::Denied { from: Some(from), .. } if from.as_str() == "http://only-there.test/"),
+        "{error:?}"
+    );
+    assert_eq!(heads.lock().unwrap().len(), 1, "the second hop never reached the proxy");
 }
