@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use trellis_hooks::{Limits, Listen, Network, Settings, Sidecar, Token, check_environment, parse_duration};
+use trellis_hooks::{Limits, Listen, Network, Settings, Sidecar, Token, check_passed, parse_duration};
 use trellis_runtime::{shutdown, telemetry};
 
 use crate::operator::Log;
@@ -233,7 +233,7 @@ fn passed(names: Vec<String>) -> anyhow::Result<BTreeMap<String, OsString>> {
     let mut passed = BTreeMap::new();
     for name in names {
         let value = std::env::var_os(&name).unwrap_or_default();
-        check_environment(&name, &value.to_string_lossy()).map_err(|error| anyhow!("--pass: {error}"))?;
+        check_passed(&name, &value.to_string_lossy()).map_err(|error| anyhow!("--pass: {error}"))?;
         if !value.is_empty() {
             passed.insert(name, value);
         }

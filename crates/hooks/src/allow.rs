@@ -1,7 +1,7 @@
 //! `Allow`: who decides what may run. The rules themselves live elsewhere; this crate only obeys.
 //!
 //! ```text
-//!  Asked { namespace, command, args } ─▶ Allow ─▶ Permit { program, sha256 } │ Denied
+//!  Asked { namespace, command, args, env } ─▶ Allow ─▶ Permit { program, sha256 } │ Denied
 //! ```
 //!
 //! Invariant: a permit names a program, never a pattern; which file that is, is settled afterwards by its place.
@@ -17,6 +17,8 @@ pub struct Asked<'a> {
     pub command: &'a str,
     /// Its arguments.
     pub args: &'a [String],
+    /// Names of the variables that it sets.
+    pub env: &'a [&'a str],
 }
 
 /// The program that a permit is for.

@@ -1,31 +1,51 @@
 //! The environment of a run: empty, then what the sidecar gives, then what the hook asks for and may have.
 //!
-//! Invariant: no name that changes which code a program loads, which file a name means or how a shell reads passes.
+//! Invariants: no name that changes which code a program loads, which file a name means or how a shell reads passes,
+//! wherever it comes from; a hook, in addition, gets none that says whom a program asks or trusts.
 
 use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 /// Names that steer a loader, an interpreter, a shell or the look-up of programs.
 const REFUSED: &[&str] = &[
+    "AWKLIBPATH",
+    "AWKPATH",
     "BASHOPTS",
     "BASH_ENV",
+    "BROWSER",
+    "BUNDLE_GEMFILE",
     "CDPATH",
+    "CLASSPATH",
     "CURL_HOME",
+    "EDITOR",
     "ENV",
     "GCONV_PATH",
+    "GEM_HOME",
+    "GEM_PATH",
     "GLOBIGNORE",
+    "GUILE_LOAD_COMPILED_PATH",
+    "GUILE_LOAD_PATH",
     "HOME",
     "HOSTALIASES",
     "IFS",
+    "INPUTRC",
     "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
     "JQ_LIBRARY_PATH",
+    "LESSCLOSE",
+    "LESSOPEN",
     "LOCPATH",
     "MALLOC_CHECK_",
     "MALLOC_TRACE",
+    "MAKEFLAGS",
+    "MANPAGER",
     "NLSPATH",
     "NODE_OPTIONS",
     "NODE_PATH",
+    "PAGER",
     "PATH",
     "PERLLIB",
+    "PHPRC",
+    "PHP_INI_SCAN_DIR",
     "PROMPT_COMMAND",
     "PS4",
     "RESOLV_HOST_CONF",
@@ -34,8 +54,15 @@ const REFUSED: &[&str] = &[
     "RUBYOPT",
     "SHELL",
     "SHELLOPTS",
+    "SSH_ASKPASS",
+    "SUDO_ASKPASS",
+    "TCLLIBPATH",
+    "TERMCAP",
+    "TERMINFO",
+    "TERMINFO_DIRS",
     "TMPDIR",
     "TZDIR",
+    "VISUAL",
     "_JAVA_OPTIONS",
 ];
 
@@ -46,9 +73,36 @@ const REFUSED_BEGINNINGS: &[&str] = &[
     "GIT_",
     "GLIBC_TUNABLES",
     "LD_",
+    "LUA_",
+    "OPENSSL_",
     "PERL5",
     "PYTHON",
 ];
+
+/// Names that say whom a program asks, whom it trusts and which settings it reads: whoever runs the sidecar may set
+/// them for all runs, a hook may not.
+const STEERING: &[&str] = &[
+    "ALL_PROXY",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "CURL_CA_BUNDLE",
+    "DOCKER_CONFIG",
+    "DOCKER_HOST",
+    "FTP_PROXY",
+    "GNUPGHOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "KUBECONFIG",
+    "NETRC",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_TLS_REJECT_UNAUTHORIZED",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "SSLKEYLOGFILE",
+];
+
+/// Beginnings of such names.
+const STEERING_BEGINNINGS: &[&str] = &["HELM_", "SSL_", "XDG_"];
 
 /// Longest value, in bytes; the kernel's own limit for one is 128 KiB with its name.
 const LONGEST: usize = 96 * 1024;
@@ -60,6 +114,12 @@ pub enum BadVariable {
     /// It changes what a program loads or finds.
     #[error("environment variable {0} is not allowed: it changes which code a program loads or finds; rename it")]
     Refused(String),
+    /// It says whom a program asks or trusts.
+    #[error(
+        "environment variable {0} is not allowed in a hook: it says whom a program asks or trusts, or where its settings \
+         are; whoever runs the operator can set it for all hooks"
+    )]
+    Steering(String),
     /// It is not a name that a shell could use.
     #[error("environment variable {0:?} is not a name; use letters, digits and _, not starting with a digit")]
     Name(String),
@@ -70,6 +130,17 @@ pub enum BadVariable {
 
 /// Checks one variable that a hook asks for.
 pub fn check(name: &str, value: &str) -> Result<(), BadVariable> {
+    check_passed(name, value)?;
+    let upper = name.to_ascii_uppercase();
+    let begins = STEERING_BEGINNINGS.iter().any(|beginning| upper.starts_with(beginning));
+    if begins || STEERING.contains(&upper.as_str()) {
+        return Err(BadVariable::Steering(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Checks one variable that the sidecar passes on to every run.
+pub fn check_passed(name: &str, value: &str) -> Result<(), BadVariable> {
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.len() > 256 || !name.chars().all(good) || name.chars().next().is_none_or(|c| c.is_ascii_digit()) {
         return Err(BadVariable::Name(name.chars().take(64).collect()));
@@ -126,11 +197,27 @@ mod tests {
             "PERL5LIB",
             "GIT_SSH_COMMAND",
             "GLIBC_TUNABLES",
-            "PROMPT_COMMAND"
+            "PROMPT_COMMAND",
+            "LUA_INIT",
+            "LUA_PATH_5_4",
+            "OPENSSL_CONF",
+            "PHPRC",
+            "AWKPATH",
+            "LESSOPEN",
+            "PAGER",
+            "EDITOR"
         )]
         name: &str,
     ) {
         assert_eq!(check(name, "x"), Err(BadVariable::Refused(name.to_owned())));
+    }
+
+    #[rstest]
+    fn whom_a_program_trusts_is_for_the_operator_to_say(
+        #[values("SSL_CERT_FILE", "KUBECONFIG", "XDG_CONFIG_HOME", "HTTP_PROXY", "https_proxy")] name: &str,
+    ) {
+        assert_eq!(check(name, "x"), Err(BadVariable::Steering(name.to_owned())));
+        assert_eq!(check_passed(name, "x"), Ok(()));
     }
 
     #[rstest]

@@ -26,7 +26,7 @@ mod wire;
 pub use allow::{Allow, Asked, Denied, Permit, Program};
 pub use client::{Answer, Client, Endpoint, EndpointError, Error, Hook, Output};
 pub use duration::{BadDuration, parse as parse_duration, text as duration_text};
-pub use environment::{BadVariable, check as check_environment};
+pub use environment::{BadVariable, check as check_environment, check_passed};
 pub use limits::{Limits, Network};
 pub use reload::{Kept, Reload, ReloadError, Report};
 pub use resolve::Unresolved;

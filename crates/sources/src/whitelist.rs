@@ -9,7 +9,7 @@
 //! commands:
 //!   jq: { allowed: true, argumentPatterns: ['-c', '\.[a-z.]+'] }          # a bare name: in the executor's path
 //!   /opt/render: { allowed: true, sha256: 2c26…, argumentPatterns: [] }   # an absolute path; no patterns: any arguments
-//!   yq: { allowed: true, path: /usr/bin/yq }                              # a bare name that is this file
+//!   yq: { allowed: true, path: /usr/bin/yq, env: [MODE] }                 # a bare name that is this file; one variable
 //! namespaces:                                                            # optional; without it: every namespace
 //!   team-a: { commands: [jq] }
 //!   '*': { commands: [yq] }                                               # namespaces that are not listed
@@ -21,7 +21,11 @@
 mod lint;
 mod text;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
 use regex::Regex;
 use trellis_core::Refusal;
@@ -52,6 +56,8 @@ struct Rule {
     patterns: Vec<(String, Regex)>,
     path: Option<PathBuf>,
     sha256: Option<String>,
+    /// Names of variables that a hook may set; `None`: any that the executor does not refuse.
+    env: Option<BTreeSet<String>>,
 }
 
 /// The program that is allowed.
@@ -121,6 +127,24 @@ impl Whitelist {
             program,
             sha256: rule.sha256.clone(),
         })
+    }
+
+    /// Whether a hook may set variables of these names for `command`, which [`allows`](Self::allows) admits.
+    ///
+    /// # Errors
+    /// The refusal names the command and the variable, never a value.
+    pub fn takes<'a>(&self, command: &str, names: impl IntoIterator<Item = &'a str>) -> Result<(), Refusal> {
+        let Some(listed) = self.find(command).and_then(|(_, rule)| rule.env.as_ref()) else {
+            return Ok(());
+        };
+        match names.into_iter().find(|name| !listed.contains(*name)) {
+            None => Ok(()),
+            Some(name) => {
+                let name: String = name.chars().take(64).collect();
+                let why = format!("command {command:?} is not allowed: variable {name:?} is not in its env");
+                Err(Refusal::new(REASON, why).hint("whoever runs the operator can add it to the whitelist of hooks"))
+            }
+        }
     }
 
     /// SHA-256 of what the rules say, in hexadecimal; comments, order and layout do not change it.

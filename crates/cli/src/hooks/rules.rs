@@ -42,6 +42,9 @@ impl Allow for Rules {
         let allowed = whitelist
             .allows(asked.namespace, asked.command, asked.args)
             .map_err(|refusal| Denied(refusal.to_string()))?;
+        whitelist
+            .takes(asked.command, asked.env.iter().copied())
+            .map_err(|refusal| Denied(refusal.to_string()))?;
         Ok(Permit {
             program: match allowed.program {
                 whitelist::Program::Named(name) => Program::Named(name),

@@ -84,10 +84,12 @@ impl Shop {
             ));
         }
         let namespace = request.namespace.as_deref();
+        let env: Vec<&str> = request.env.keys().map(String::as_str).collect();
         let asked = Asked {
             namespace,
             command: &request.command,
             args: &request.args,
+            env: &env,
         };
         let permit = self.allow.allow(&asked)?;
         tracing::debug!(namespace, command = request.command, "hook allowed");

@@ -73,6 +73,9 @@ pub(super) fn lint(name: &str, rule: &Rule) -> Vec<Warning> {
     if rule.patterns.is_empty() {
         found.push("it takes any arguments; add argumentPatterns".to_owned());
     }
+    if rule.env.is_none() {
+        found.push("it takes any variables that are not refused everywhere; add env: [NAMES], or env: []".to_owned());
+    }
     for (text, pattern) in &rule.patterns {
         if PROBES
             .iter()

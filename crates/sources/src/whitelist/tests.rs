@@ -99,10 +99,53 @@ fn patterns_match_whole_arguments(#[case] pattern: &str, #[case] arg: &str, #[ca
 #[case::a_detour("commands: {/usr/../tmp/jq: {allowed: true}}", "absolute")]
 #[case::a_relative_file("commands: {jq: {allowed: true, path: jq}}", "absolute")]
 #[case::a_short_digest("commands: {jq: {allowed: true, sha256: abc}}", "64")]
+#[case::no_variable("commands: {jq: {allowed: true, env: ['A=B']}}", "A=B")]
 #[case::an_unknown_command("commands: {}\nnamespaces: {a: {commands: [jq]}}", "jq")]
 fn a_bad_text_is_refused_with_what_is_wrong(#[case] text: &str, #[case] part: &str) {
     let error = Whitelist::parse(text).unwrap_err().to_string();
     assert!(error.contains(part), "{error}");
+}
+
+/// The parser quotes the place on lines of its own: the first line has to do for a condition and for `hooks lint`.
+#[test]
+fn the_first_line_says_what_may_be_written() {
+    let error = Whitelist::parse("commands:\n  jq:\n    allow: true\n")
+        .unwrap_err()
+        .to_string();
+    let first = error.lines().next().unwrap();
+    assert!(
+        first.contains("a command has allowed, argumentPatterns, env, path and sha256"),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case::listed("jq", &["MODE"], None)]
+#[case::none_asked_for("jq", &[], None)]
+#[case::another("jq", &["MODE", "HTTP_X"], Some("HTTP_X"))]
+#[case::by_the_path_of_a_listed_file("/usr/bin/yq", &["MODE"], Some("MODE"))]
+#[case::without_a_list("cat", &["ANY"], None)]
+fn only_listed_variables_are_taken(#[case] command: &str, #[case] names: &[&str], #[case] refused: Option<&str>) {
+    let text = "commands: {jq: {allowed: true, env: [MODE, A_1]}, yq: {allowed: true, path: /usr/bin/yq, env: []}, cat: {allowed: true}}";
+    let taken = Whitelist::parse(text).unwrap().takes(command, names.iter().copied());
+    match refused {
+        None => assert_eq!(taken, Ok(())),
+        Some(name) => {
+            let text = taken.unwrap_err().to_string();
+            assert!(
+                text.contains(&format!("{name:?}")) && text.contains(&format!("{command:?}")),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn variables_without_a_list_are_a_risk_that_is_told() {
+    let whitelist = Whitelist::parse("commands: {jq: {allowed: true, argumentPatterns: ['-c']}}").unwrap();
+    let told = whitelist.lint();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].message.contains("env: [NAMES]"), "{told:?}");
 }
 
 #[rstest]
@@ -147,6 +190,7 @@ fn the_pin_is_lower_case() {
 #[case::a_rule("commands: {a: {allowed: true}, b: {allowed: false}}", false)]
 #[case::a_pattern("commands: {a: {allowed: true, argumentPatterns: [x]}, b: {allowed: true}}", false)]
 #[case::a_namespace("commands: {a: {allowed: true}, b: {allowed: true}}\nnamespaces: {}", false)]
+#[case::a_variable("commands: {a: {allowed: true, env: [A]}, b: {allowed: true}}", false)]
 fn the_version_is_that_of_the_rules(#[case] text: &str, #[case] same: bool) {
     let base = Whitelist::parse("commands: {a: {allowed: true}, b: {allowed: true}}").unwrap();
     assert_eq!(Whitelist::parse(text).unwrap().version() == base.version(), same);
@@ -166,7 +210,7 @@ fn the_version_is_that_of_the_rules(#[case] text: &str, #[case] same: bool) {
 #[case::a_shared_folder("/tmp/jq", "argumentPatterns: ['-c']", &["others may put a file"])]
 #[case::fine("jq", "argumentPatterns: ['-c', '\\.[a-z.]+']", &[])]
 fn lint_says_what_allows_too_much(#[case] command: &str, #[case] rest: &str, #[case] parts: &[&str]) {
-    let text = format!("commands: {{{command}: {{allowed: true, {rest}}}}}");
+    let text = format!("commands: {{{command}: {{allowed: true, env: [], {rest}}}}}");
     let warnings = Whitelist::parse(&text).unwrap().lint();
     assert_eq!(warnings.len(), parts.len(), "{warnings:?}");
     for (warning, part) in warnings.iter().zip(parts) {

@@ -1,7 +1,7 @@
 //! From YAML to a [`Whitelist`]: strict, bounded, and with a message for whoever wrote it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Component, Path, PathBuf},
 };
 
@@ -15,6 +15,8 @@ use super::{BadWhitelist, LIMIT, Rule, Whitelist};
 const COMMANDS: usize = 256;
 /// Most patterns of one command.
 const PATTERNS: usize = 64;
+/// Most variables of one command.
+const VARIABLES: usize = 64;
 /// Largest compiled pattern, in bytes.
 const PATTERN_SIZE: usize = 1 << 20;
 
@@ -38,6 +40,9 @@ struct Entry {
     path: Option<String>,
     #[serde(default)]
     sha256: Option<String>,
+    // Left out where it is not written: rules of before have the version that they had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    env: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -53,7 +58,8 @@ pub(super) fn parse(text: &str) -> Result<Whitelist, BadWhitelist> {
     }
     let file: Option<File> = serde_saphyr::from_str(text).map_err(|error| {
         BadWhitelist(format!(
-            "the whitelist is not understood: {error}; a command has allowed, argumentPatterns, path and sha256, a namespace has commands"
+            // The parser quotes the place on lines of its own, so what is to be written comes first.
+            "the whitelist is not understood (a command has allowed, argumentPatterns, env, path and sha256, a namespace has commands): {error}"
         ))
     })?;
     let file = file.unwrap_or_default();
@@ -116,13 +122,30 @@ fn rule(name: &str, entry: Entry) -> Result<Rule, BadWhitelist> {
             Err(error) => Err(bad(format!("pattern {pattern:?} is no regular expression: {error}"))),
         })
         .collect::<Result<_, _>>()?;
+    let env = entry.env.map(BTreeSet::from_iter);
+    for name in env.iter().flatten() {
+        if !variable(name) {
+            return Err(bad(format!(
+                "env has {name:?}, which is no name of a variable; use letters, digits and _"
+            )));
+        }
+    }
+    if env.as_ref().is_some_and(|names| names.len() > VARIABLES) {
+        return Err(bad(format!("it has more than {VARIABLES} variables")));
+    }
     let sha256 = entry.sha256.map(|sum| sum.to_ascii_lowercase());
     Ok(Rule {
         allowed: entry.allowed,
         patterns,
         path,
         sha256,
+        env,
     })
+}
+
+fn variable(name: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.chars().all(good) && name.chars().next().is_some_and(|c| !c.is_ascii_digit())
 }
 
 /// A pattern that matches only a whole argument. It is compiled alone first, so that it cannot close our bracket.
