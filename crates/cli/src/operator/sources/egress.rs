@@ -83,7 +83,7 @@ pub(super) fn guarded(variable: impl Fn(&str) -> Option<String>) -> Vec<(&'stati
             .collect();
         texts
             .into_iter()
-            .flat_map(addresses)
+            .flat_map(|text| addresses(&text))
             .map(move |address| (name, address))
     };
     let server = named(API_SERVER, ["KUBERNETES_SERVICE_HOST", "KUBERNETES_PORT_443_TCP_ADDR"]);
