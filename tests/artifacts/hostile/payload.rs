@@ -184,8 +184,8 @@ async fn a_payload_that_is_not_what_was_promised_is_not_published() {
             "html",
             answers("200 OK", "content-type: text/html\r\n", HTML),
             "PermanentError",
-            "the payload looks like an HTML page; hint: it may be a login page, or one that says what is wrong: open the \
-             URL without credentials to see it",
+            "the payload looks like an HTML page; hint: it may be a login page, or one that says what is wrong: open its \
+             address without credentials",
         ),
         manifest(
             "empty",
@@ -198,7 +198,7 @@ async fn a_payload_that_is_not_what_was_promised_is_not_published() {
             "aliases",
             yaml("bomb", &aliases()),
             "SizeLimitExceeded",
-            "a document of the payload expands beyond 250000 values, at line 6 column 15; hint: shape it as Raw or \
+            "a document of the payload expands beyond 250000 values, at line 5 column 45; hint: shape it as Raw or \
              Archive, or serve less",
         ),
     ]);

@@ -30,9 +30,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Content, Refusal> {
     if is_html(begin) {
         return Err(Reason::PermanentError
             .refuse("the payload looks like an HTML page")
-            .hint(
-                "it may be a login page, or one that says what is wrong: open the URL without credentials to see it",
-            ));
+            .hint("it may be a login page, or one that says what is wrong: open its address without credentials"));
     }
     let read = match begin.as_bytes().first() {
         Some(b'[') => list(begin),
