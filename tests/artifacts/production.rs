@@ -284,3 +284,51 @@ async fn a_dropped_production_leaves_nothing() {
     .await;
     assert_eq!(std::fs::read_dir(bench.spool.path()).unwrap().count(), 0);
 }
+
+/// The bytes of all files in a folder, as far as they are still there.
+fn bytes_in(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        Some(if metadata.is_dir() {
+            bytes_in(&entry.path())
+        } else {
+            metadata.len()
+        })
+    });
+    sizes.sum()
+}
+
+/// Many large sources at once never have more on the disk than they may together; each waits its turn, says so, and comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_sources_wait_for_room_on_the_spool() {
+    const MIB: u64 = 1 << 20;
+    let bench = Bench::new(RULES).await;
+    let large = vec![b'x'; 4 << 20];
+    bench.upstream.serves("1", large);
+    let hook = json!({ "name": "cat", "command": "cat", "maxOutputBytes": 4 * MIB });
+    let source = bench.source(json!({ "hooks": { "postRequest": [hook] } }));
+    let mut settings = bench.settings();
+    settings.spool_bytes = 20 * MIB;
+    let order = Order::of(&source, &Secrets::new(), &settings).unwrap();
+    let client = Client::new(trellis_fetch::Settings::default(), Arc::new(Anywhere));
+    let production = Production::new(&settings, Generators::standard(&client));
+    let (most, waited) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(false)));
+    let (spool, peak, waits) = (bench.spool.path().to_owned(), Arc::clone(&most), Arc::clone(&waited));
+    let progress: Progress = Arc::new(move |step| {
+        let there = bytes_in(&spool);
+        let mut most = peak.lock().unwrap();
+        *most = there.max(*most);
+        *waits.lock().unwrap() |= step.to_string() == "waiting for room on the spool";
+    });
+    let known = Known::default();
+    let made = (0..10).map(|_| async {
+        let made = production.make(&order, &known, &progress).await.unwrap();
+        assert!(matches!(made, Product::Packed(_)));
+    });
+    futures::future::join_all(made).await;
+    let most = *most.lock().unwrap();
+    // Beside what is counted each has the beginning of its body.
+    assert!((4 * MIB..=30 * MIB).contains(&most), "{most}");
+    assert!(*waited.lock().unwrap());
+}

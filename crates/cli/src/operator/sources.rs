@@ -50,6 +50,9 @@ pub(crate) struct Sources {
     /// Folder for data on its way; default: the system's for temporary files
     #[arg(long, env = "SPOOL_PATH", value_name = "DIR")]
     spool_path: Option<PathBuf>,
+    /// Most bytes of data on its way, of large sources together; what does not fit waits
+    #[arg(long, env = "SPOOL_MAX_BYTES", default_value_t = 1 << 30, value_name = "BYTES")]
+    spool_max_bytes: u64,
     /// How long an artifact stays that is no longer current
     #[arg(long, env = "ARTIFACT_RETENTION_TTL", default_value = "1m", value_parser = duration, value_name = "DURATION")]
     artifact_retention_ttl: Duration,
@@ -162,6 +165,7 @@ impl Sources {
             "--artifact-retention-records is 1 to 1000"
         );
         let mut settings = Settings::new(format!("http://{advertised}"), spool);
+        settings.spool_bytes = self.spool_max_bytes;
         settings.retention = Retention {
             ttl: self.artifact_retention_ttl,
             records: self.artifact_retention_records,

@@ -11,6 +11,8 @@
 //! input. The price is a disk's: two files of the largest size at once, and their bytes twice through the page cache, which
 //! compressing costs many times over.
 //!
+//! Small productions take of the disk what they need; large ones wait until there is room for all of what they may need.
+//!
 //! Invariants: memory does not grow with the data, except for what is shaped or transformed, which is bounded; what is on
 //! its way lies in a folder of its own and goes with it; nothing but a whole output of a hook is used.
 
@@ -19,13 +21,17 @@ mod executor;
 mod failed;
 mod hooks;
 mod pack;
+mod room;
 mod spool;
 mod transform;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -50,6 +56,7 @@ use super::{
 pub(super) use executor::Executor;
 pub use failed::Failed;
 pub(super) use hooks::no_executor;
+use room::{Held, Needs, Room};
 use spool::Spool;
 
 /// Told what goes on, from any thread; it has to be quick.
@@ -65,6 +72,8 @@ pub enum Step<'a> {
     Fetching(Transferred),
     /// A transform works, counted from 1.
     Transforming(usize),
+    /// It waits until there is room for all of it.
+    Waiting,
     /// The artifact is made of this many bytes.
     Packing(u64),
 }
@@ -80,6 +89,7 @@ impl fmt::Display for Step<'_> {
                 total: Some(total),
             }) => write!(out, "fetched {bytes} of {total} bytes"),
             Self::Transforming(number) => write!(out, "running transform {number}"),
+            Self::Waiting => out.write_str("waiting for room on the spool"),
             Self::Packing(bytes) => write!(out, "packing {bytes} bytes"),
         }
     }
@@ -124,6 +134,8 @@ pub struct Packed {
     /// upstream says that it is the same.
     pub provisional: bool,
     _folder: TempDir,
+    // After the folder: the room is free when the files are gone.
+    _held: Held,
 }
 
 impl Packed {
@@ -172,6 +184,7 @@ pub struct Production {
     generators: Generators,
     executor: Option<Executor>,
     spool: Spool,
+    room: Room,
     unpack: Limits,
     max_bytes: u64,
     longest: Duration,
@@ -198,6 +211,7 @@ impl Production {
                 .as_ref()
                 .map(|hooks| Executor::new(hooks, settings.measured.clone())),
             spool: Spool::open(&settings.spool),
+            room: Room::new(settings.spool_bytes),
             unpack: settings.unpack,
             max_bytes: settings.max_bytes,
             longest: settings.longest,
@@ -220,6 +234,8 @@ impl Production {
     }
 
     async fn made(&self, order: &Order, known: &Known, progress: &Progress) -> Result<Product, Failed> {
+        let needs = Needs::of(order.inner(), self.max_bytes, self.unpack);
+        let mut held = self.room.held(needs, progress);
         let folder = self.spool.place().map_err(|error| Failed::spool(&error))?;
         let before = hooks::before(self.executor.as_ref(), order, progress).await?;
         let asked = asked(&before.change);
@@ -229,12 +245,15 @@ impl Production {
         } else {
             Validators::default()
         };
-        let wanted = wanted(order, known, progress);
+        let announced = Arc::new(AtomicU64::new(0));
+        let wanted = wanted(order, known, progress, &announced);
         let file = folder.path().join("body");
-        let Some(body) = self.fetch(order, &before.change, &wanted, &file).await? else {
+        let sink = (file.as_path(), &mut held, announced);
+        let Some(body) = self.fetch(order, &before.change, &wanted, sink).await? else {
             return Ok(Product::Unchanged);
         };
         check(order, &body)?;
+        held.hold(body.size).await.map_err(|error| Failed::spool(&error))?;
         let fetched = Data { file, size: body.size };
         let left = order.inner().max_retries.saturating_sub(before.retries);
         let hooks = hooks::After {
@@ -260,6 +279,7 @@ impl Production {
             provisional: !ignored.is_empty(),
             warnings: ignored.into_iter().chain(archived.warnings).collect(),
             _folder: folder,
+            _held: held,
         })))
     }
 
@@ -269,15 +289,16 @@ impl Production {
         order: &Order,
         change: &Change,
         wanted: &trellis_fetch::Order,
-        file: &Path,
+        (file, held, announced): (&Path, &mut Held, Arc<AtomicU64>),
     ) -> Result<Option<Body>, Failed> {
         let source = order
             .source(change)
             .map_err(|refusal| Failed::of(Failure::Refused(refusal)))?;
         let generator = self.generators.create(source).map_err(Failed::fetch)?;
-        let mut file = tokio::fs::File::create(file)
+        let file = tokio::fs::File::create(file)
             .await
             .map_err(|error| Failed::spool(&error))?;
+        let mut file = held.around(file, announced);
         let began = Instant::now();
         let fetched = generator.generate(wanted, &mut file).await;
         let said = match &fetched {
@@ -320,8 +341,8 @@ impl Production {
 }
 
 /// How the request is made.
-fn wanted(order: &Order, known: Validators, progress: &Progress) -> trellis_fetch::Order {
-    let told = Arc::clone(progress);
+fn wanted(order: &Order, known: Validators, progress: &Progress, announced: &Arc<AtomicU64>) -> trellis_fetch::Order {
+    let (told, announced) = (Arc::clone(progress), Arc::clone(announced));
     told(Step::Fetching(Transferred { bytes: 0, total: None }));
     trellis_fetch::Order {
         known: trellis_fetch::Validators {
@@ -330,7 +351,10 @@ fn wanted(order: &Order, known: Validators, progress: &Progress) -> trellis_fetc
         },
         max_bytes: Some(order.inner().max_bytes),
         total_timeout: order.inner().timeout,
-        progress: Some(Arc::new(move |transferred| told(Step::Fetching(transferred)))),
+        progress: Some(Arc::new(move |transferred| {
+            announced.store(transferred.total.unwrap_or_default(), Ordering::Relaxed);
+            told(Step::Fetching(transferred));
+        })),
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Settings {
     pub base: String,
     /// A folder for what is on its way, on a disk that holds a few of the largest artifacts. It must not be shared.
     pub spool: PathBuf,
+    /// Most bytes that lie in that folder at once, small sources not counted, which take up to 4 MiB each. A source that
+    /// may need more has all of it alone; others wait. Default: 1 GiB.
+    pub spool_bytes: u64,
     /// How failures are tried again.
     pub backoff: Backoff,
     /// Which artifacts stay beside the current one.
@@ -75,6 +78,7 @@ impl Settings {
         Self {
             base: base.into(),
             spool: spool.into(),
+            spool_bytes: 1 << 30,
             backoff: Backoff::default(),
             retention: Retention::default(),
             allow_insecure_tls: false,
