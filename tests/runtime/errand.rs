@@ -3,6 +3,8 @@
 
 #[path = "interrupted.rs"]
 mod interrupted;
+#[path = "outside.rs"]
+mod outside;
 
 use std::{
     collections::BTreeMap,
@@ -131,6 +133,10 @@ impl Reconcile for Errands {
         let news = self.0.0.lock().unwrap().news.subscribe();
         let next = |mut news: watch::Receiver<()>| async move { news.changed().await.ok().map(|()| ((), news)) };
         stream::unfold(news, next).boxed()
+    }
+
+    fn concerned(&self, errand: &Errand) -> bool {
+        errand.spec.note != "deaf"
     }
 
     async fn see(&self, _: &World, errand: &Errand) -> Result<Seen> {
@@ -267,24 +273,6 @@ async fn what_an_act_leaves_behind_is_seen_at_once_and_the_outside_is_asked_agai
         .filter(|call| call.info.verb.writes())
         .collect();
     assert!(written.is_empty(), "{written:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn news_from_outside_wake_every_object() {
-    let (stage, outside) = up("one").await;
-    outside.0.lock().unwrap().told = true;
-    for name in ["e", "f"] {
-        let errand = Errand::new(name, ErrandSpec::default());
-        stage.isolated.create_object(errand).await.unwrap();
-        let done = |errand: &Errand| tells(errand, "Ready", "True");
-        stage.isolated.until(name, "ready", done).await;
-    }
-    outside.says("two");
-    outside.0.lock().unwrap().news.send_replace(());
-    for name in ["e", "f"] {
-        let has = |parcel: &Parcel| parcel.status.as_ref().is_some_and(|status| status.word == "two");
-        stage.isolated.until(name, "two", has).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -260,7 +260,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
     for object in stores.iter().flat_map(Store::state) {
         wake.wake(&Key::of(object.as_ref()));
     }
-    let outside = from_outside(&driver, Arc::clone(&wake), stores.clone());
+    let outside = from_outside(Arc::clone(&driver), Arc::clone(&wake), stores.clone());
     let served = inputs.into_iter().zip(stores).zip(heard);
     let running =
         join_all(served.map(|((input, own), heard)| once_listed(Arc::clone(&driver), own, heard, input, stop.clone())));
@@ -277,23 +277,23 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
     tracing::info!(controller = C::NAME, "controller stopped");
 }
 
-/// Wakes everything at each change that the controller tells of; never ends.
-fn from_outside<C: Reconcile>(
-    driver: &Driver<C>,
-    wake: Arc<Wake<C>>,
-    stores: Vec<Store<Guarded<C>>>,
-) -> impl Future<Output = ()> {
+/// Wakes everything that is concerned at each change that the controller tells of; never ends.
+async fn from_outside<C: Reconcile>(driver: Arc<Driver<C>>, wake: Arc<Wake<C>>, stores: Vec<Store<Guarded<C>>>) {
     let mut changes = driver.controller.outside();
-    async move {
-        while changes.next().await.is_some() {
-            for object in stores.iter().flat_map(Store::state) {
+    while changes.next().await.is_some() {
+        for object in stores.iter().flat_map(Store::state) {
+            if object
+                .0
+                .as_ref()
+                .is_ok_and(|object| driver.controller.concerned(object))
+            {
                 let key = Key::of(object.as_ref());
                 wake.retries.hurry(&key);
                 wake.wake(&key);
             }
         }
-        std::future::pending::<()>().await;
     }
+    std::future::pending::<()>().await;
 }
 
 /// Serves a place once the controller's own kind is listed there: kube's applier waits for its store whatever happens.

@@ -65,10 +65,16 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
         Vec::new()
     }
 
-    /// Tells of changes outside the cluster that may matter to any object, such as that of a file: each wakes all of them.
-    /// Asked once, when the controller starts. Nothing by default.
+    /// Tells of changes outside the cluster that may matter to many objects, such as that of a file: each wakes those that
+    /// are [`Reconcile::concerned`]. Asked once, when the controller starts. Nothing by default.
     fn outside(&self) -> BoxStream<'static, ()> {
         stream::pending().boxed()
+    }
+
+    /// Whether what [`Reconcile::outside`] tells of matters to this object. Yes by default.
+    fn concerned(&self, object: &Self::Object) -> bool {
+        let _ = object;
+        true
     }
 
     /// Numbers of the controller itself, taken whenever they are scraped: the name behind the controller's prefix, a
