@@ -2,12 +2,16 @@
 //! kustomize- and helm-controller, an upstream whose answers a test chooses.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+#[path = "artifacts/again.rs"]
+mod again;
 #[path = "artifacts/allowed.rs"]
 mod allowed;
 #[path = "artifacts/applied.rs"]
 mod applied;
 #[path = "flux/archive.rs"]
 mod archive;
+#[path = "artifacts/collected.rs"]
+mod collected;
 #[path = "artifacts/hooked.rs"]
 mod hooked;
 #[path = "artifacts/hooks.rs"]

@@ -58,6 +58,20 @@ async fn a_command_that_is_not_allowed_waits_for_another_whitelist() {
     site.ready("elsewhere", "False", "AccessDenied").await;
 }
 
+/// What the whitelist allows and the sidecar does not may be behind a whitelist that it has yet to read, or a program that is
+/// yet to be installed: it is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_sidecar_alone_denies_is_asked_again() {
+    let site = Site::hooked("denied", RULES).await;
+    site.upstream.serves("1", "{\"a\":1}");
+    site.source("app", "app.json", hooks("/opt/nowhere/cat", &[])).await;
+    let denied = site.ready("app", "False", "AccessDenied").await;
+    let (_, _, message) = said(&denied, "Ready");
+    assert!(message.contains("asked again at the interval"), "{message}");
+    assert_eq!(said(&denied, "Stalled").0, "");
+    assert_eq!(said(&denied, "Reconciling").0, "True");
+}
+
 /// Another whitelist is a change: what was made with the old one is made again, or refused while the old is served.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_whitelist_is_looked_at_at_once() {

@@ -160,7 +160,7 @@ impl Case {
         let next = || status.next_retry_time.as_ref().unwrap().0;
         let then = match self.then {
             Then::Again => format!("tried again at {}", next()),
-            Then::Interval => format!("asked again at {}, and when the spec or a Secret changes", next()),
+            Then::Interval => "asked again at the interval, and when the spec or a Secret changes".to_owned(),
             Then::Change => "nothing is tried until the spec, or an object that it names, changes".to_owned(),
         };
         let shown = url.split('?').next().unwrap();

@@ -203,7 +203,7 @@ async fn validators_are_those_of_the_request_that_hooks_made() {
     assert_eq!(bench.upstream.last_query(), "page=2");
 }
 
-/// What the sidecar alone does not allow is refused as what nobody allows: for good, whatever the hook's policy.
+/// What the sidecar alone does not allow is refused as what nobody allows, whatever the hook's policy.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_sidecar_denies_is_denied() {
     let bench = Bench::new(RULES).await;

@@ -12,6 +12,7 @@
 //! last is served through every failure; while nothing changes, nothing is written.
 
 mod artifacts;
+mod due;
 mod measured;
 mod news;
 mod order;
@@ -47,7 +48,7 @@ use trellis_runtime::{
 };
 use trellis_sources::{
     failure::Next,
-    pipeline::{Ask, PipelineHash, Published, Stored, Validators},
+    pipeline::{PipelineHash, Stored},
     reason::Reason,
     retention::{self, Retention},
     revision::ArtifactPath,
@@ -95,6 +96,8 @@ pub struct Seen {
     /// The stored files, if they have to be looked through.
     files: Option<Vec<retention::Stored>>,
     retention: Retention,
+    /// Failures in a row until it is left to the interval.
+    attempts: u32,
     /// Address below which stored files are served, without a slash at its end.
     base: String,
     now: Timestamp,
@@ -221,6 +224,10 @@ impl Reconcile for ExternalSources {
         stream::unfold(executor.changes(), changed).boxed()
     }
 
+    fn concerned(&self, source: &ExternalSource) -> bool {
+        !source.spec.pre_request().is_empty() || !source.spec.post_request().is_empty()
+    }
+
     fn levels(&self) -> Vec<(&'static str, &'static str, i64)> {
         let executor = self.production.executor().into_iter();
         let good = executor.map(|executor| i64::from(executor.rules().report == Report::Good));
@@ -250,8 +257,8 @@ impl Reconcile for ExternalSources {
             Ok(order) => order,
             Err(refusal) => return Ok(plan.refusing(report::refused(seen, refusal))),
         };
-        if is_due(source, seen) {
-            return Ok(plan.act(Act::Round(Box::new(asked(source, seen, order)))));
+        if due::is_due(source, seen) {
+            return Ok(plan.act(Act::Round(Box::new(due::asked(source, seen, order)))));
         }
         if let Some(names) = garbage(seen) {
             plan = plan.act(Act::Collect(names));
@@ -323,57 +330,6 @@ fn conditional<S: Serializer>(known: &Option<Known>, to: S) -> Result<S::Ok, S::
 
 /// How soon a storage that did not answer is asked again.
 const AWAY: Duration = Duration::from_secs(15);
-
-/// Whether a round was made for what is asked now. What changes nothing of the data, such as the end of a suspension, is a
-/// reason to ask as well.
-fn is_of(round: &Round, source: &ExternalSource, seen: &Seen) -> bool {
-    round.pipeline == seen.pipeline
-        && round.generation == source.metadata.generation
-        && round.requested.as_deref() == see::requested(source)
-}
-
-/// Whether upstream has to be asked now.
-fn is_due(source: &ExternalSource, seen: &Seen) -> bool {
-    let Some(round) = &seen.round else { return true };
-    let lost = seen.record.is_some() && seen.stored != Stored::Verified;
-    let succeeded = !matches!(round.came, Came::Failed { .. });
-    !is_of(round, source, seen) || round.due.is_some_and(|due| due <= seen.now) || (lost && succeeded)
-}
-
-/// How it is asked.
-fn asked(source: &ExternalSource, seen: &Seen, order: &Order) -> Asked {
-    let unknown = Validators::default();
-    let considered = trellis_sources::pipeline::Seen {
-        pipeline: seen.pipeline,
-        recorded: seen.record.as_ref().map(|record| record.pipeline),
-        validators: seen.record.as_ref().map_or(&unknown, |record| &record.known.validators),
-        stored: seen.stored,
-        published: if seen.published.is_some() {
-            Published::Current
-        } else {
-            Published::Missing
-        },
-        forced: see::forced(source),
-    };
-    let of = seen.round.as_ref().filter(|round| is_of(round, source, seen));
-    let failures = match of.map(|round| &round.came) {
-        Some(Came::Failed { failures, next, .. }) if *next != Next::GivenUp => *failures,
-        // A new process goes on counting.
-        None if seen.round.is_none() => see::failures_before(source),
-        Some(_) | None => 0,
-    };
-    Asked {
-        order: order.clone(),
-        known: seen
-            .record
-            .as_ref()
-            .filter(|_| considered.ask() == Ask::IfChanged)
-            .map(|record| record.known.clone()),
-        record: seen.record.clone(),
-        pipeline: seen.pipeline,
-        failures,
-    }
-}
 
 /// The stored files that go, when they have been looked through.
 fn garbage(seen: &Seen) -> Option<Vec<String>> {

@@ -127,7 +127,7 @@ async fn a_redirect_leads_nowhere_that_a_link_would_not() {
             "URL redirects to http://169.254.169.254/, which may not be reached: the egress policy denies metadata \
              addresses (169.254.169.254/32), where 169.254.169.254 is; hint: name another upstream; such addresses are \
              no place for sources",
-            Then::Change,
+            Then::Interval,
         ),
         Case::new(
             "redirect-to-a-name",
@@ -136,7 +136,7 @@ async fn a_redirect_leads_nowhere_that_a_link_would_not() {
             "URL redirects to http://inside.test/, which may not be reached: the egress policy denies loopback addresses \
              (127.0.0.0/8), where inside.test leads; hint: the operator allows it with --egress-trust-host inside.test \
              (chart: egress.trustHosts), or a narrower range with --egress-allow-cidr (chart: egress.allowCIDRs)",
-            Then::Change,
+            Then::Interval,
         ),
         Case::new(
             "redirect-with-password",

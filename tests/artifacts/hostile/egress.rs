@@ -130,6 +130,8 @@ async fn by_default_no_spelling_of_an_inner_address_is_reached() {
     let site = Site::with("hostile-egress", setup).await;
     let wire = Wire::start(yaml("1", &config_map("one", "number", "1"))).await;
     let refused = REFUSED.iter().map(|(name, host, where_, rule)| {
+        // What a name leads to may be another address tomorrow.
+        let leads = ["localhost", "name"].contains(name);
         let (site, port) = (&site, wire.port());
         async move {
             let url = format!("http://{host}:{port}/app.yaml?token={SECRET}");
@@ -152,16 +154,18 @@ async fn by_default_no_spelling_of_an_inner_address_is_reached() {
                      range with --egress-allow-cidr (chart: egress.allowCIDRs)"
                 )
             };
-            let end = format!(
-                ", where {where_}; hint: {hint}; nothing is tried until the spec, or an object that it names, changes; \
-                 nothing is served"
-            );
+            let then = if leads {
+                "asked again at the interval, and when the spec or a Secret changes"
+            } else {
+                "nothing is tried until the spec, or an object that it names, changes"
+            };
+            let end = format!(", where {where_}; hint: {hint}; {then}; nothing is served");
             assert!(
                 message.starts_with(&begin) && message.ends_with(&end),
                 "{name}: {message}"
             );
-            let (state, reason, _) = said(&refused, "Stalled");
-            assert_eq!((state.as_str(), reason.as_str()), ("True", "AccessDenied"), "{name}");
+            let stalled = if leads { "" } else { "True" };
+            assert_eq!(said(&refused, "Stalled").0, stalled, "{name}");
         }
     });
     join_all(refused).await;

@@ -106,16 +106,18 @@ impl Artifacts {
         stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
         let storage = Arc::clone(&self.storage);
+        let measured = self.settings.measured.clone();
         let sources = ExternalSources::new(self.settings.clone(), self.generators.clone(), Arc::clone(&storage));
         async move {
             let (client, namespaces) = (context.client.clone(), context.namespaces.clone());
             let sweeping = async {
                 tokio::select! {
-                    () = sweep::once(&*storage, &client, &namespaces) => {}
+                    never = sweep::hourly(&*storage, &client, &namespaces) => match never {},
                     () = stop.cancelled() => {}
                 }
             };
             tokio::join!(controller::run(sources, context, stop.clone()), sweeping);
+            measured.end();
         }
     }
 

@@ -84,6 +84,7 @@ pub(super) enum Said {
 pub(super) enum Operation {
     Package,
     Store,
+    Collect,
 }
 
 impl Operation {
@@ -91,6 +92,7 @@ impl Operation {
         match self {
             Self::Package => "package",
             Self::Store => "store",
+            Self::Collect => "collect",
         }
     }
 }
@@ -178,7 +180,11 @@ impl Measured {
         );
         counters("source_received_bytes", "Data received from upstreams", &self.bytes);
         counters("hook_execution", "Hooks that were run, each try", &self.hooks);
-        counters("artifact_operation", "Artifacts packed, and stored", &self.operations);
+        counters(
+            "artifact_operation",
+            "Artifacts packed, stored, and old ones removed",
+            &self.operations,
+        );
         let mut times = |name: &str, help: &str, family: &Times| {
             registry.register_with_unit(name, help, Unit::Seconds, family.clone());
         };
@@ -191,7 +197,7 @@ impl Measured {
         times("hook_execution_duration", "Time per hook", &self.hook_times);
         times(
             "artifact_operation_duration",
-            "Time per package or store",
+            "Time per package, store or removal",
             &self.operation_times,
         );
         registry.register(
@@ -271,7 +277,7 @@ impl Measured {
         self.hook_times.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// An artifact was packed or stored.
+    /// An artifact was packed or stored, or old ones were removed.
     pub(super) fn worked(&self, operation: Operation, success: bool, took: Duration) {
         let labels = vec![
             ("operation", operation.label().to_owned()),
@@ -285,6 +291,17 @@ impl Measured {
     pub(super) fn serves(&self, of: Of<'_>, size: u64) {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         self.sizes.get_or_create(&of.labels()).set(size);
+    }
+
+    /// This replica leads no more: what it knew of sources is another one's to say.
+    pub(super) fn end(&self) {
+        self.rounds.clear();
+        self.round_times.clear();
+        self.flux_times.clear();
+        self.active.clear();
+        self.sizes.clear();
+        self.checked.clear();
+        self.failures.clear();
     }
 
     /// The source is gone.
@@ -306,77 +323,4 @@ impl Measured {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const APP: Of<'_> = Of {
-        namespace: "shop",
-        name: "app",
-    };
-
-    fn text(measured: &Measured) -> String {
-        let mut registry = Registry::default();
-        measured.register(&mut registry);
-        measured.register_for_flux(&mut registry);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        text
-    }
-
-    #[test]
-    fn what_happened_is_counted_under_the_names_that_dashboards_know() {
-        let measured = Measured::default();
-        let running = measured.round(APP);
-        assert!(text(&measured).contains("externalsource_active_reconciliations{namespace=\"shop\",name=\"app\"} 1"));
-        measured.asked("http", Said::Data(7), Duration::from_millis(20));
-        measured.asked("http", Said::Unchanged, Duration::from_millis(20));
-        measured.asked("http", Said::Nothing, Duration::from_millis(20));
-        measured.hook("tidy", "ignore", true, Duration::from_millis(20));
-        measured.worked(Operation::Store, true, Duration::from_millis(20));
-        measured.serves(APP, 9);
-        measured.ended(APP, "http", &running, 0, Timestamp::from_second(5).unwrap());
-        drop(running);
-        let text = text(&measured);
-        for line in [
-            "externalsource_reconciliation_total{namespace=\"shop\",name=\"app\",source_type=\"http\",success=\"true\"} 1",
-            "externalsource_reconciliation_duration_seconds_count{namespace=\"shop\",name=\"app\",source_type=\"http\",success=\"true\"} 1",
-            "externalsource_source_request_total{source_type=\"http\",success=\"true\"} 2",
-            "externalsource_source_request_total{source_type=\"http\",success=\"false\"} 1",
-            "externalsource_source_not_modified_total{source_type=\"http\"} 1",
-            "externalsource_source_received_bytes_total{source_type=\"http\"} 7",
-            "externalsource_hook_execution_total{hook_name=\"tidy\",retry_policy=\"ignore\",success=\"true\"} 1",
-            "externalsource_artifact_operation_total{operation=\"store\",success=\"true\"} 1",
-            "externalsource_active_reconciliations{namespace=\"shop\",name=\"app\"} 0",
-            "externalsource_artifact_size_bytes{namespace=\"shop\",name=\"app\"} 9",
-            "externalsource_last_success_timestamp_seconds{namespace=\"shop\",name=\"app\"} 5.0",
-            "externalsource_consecutive_failures{namespace=\"shop\",name=\"app\"} 0",
-            "gotk_reconcile_duration_seconds_count{kind=\"ExternalSource\",namespace=\"shop\",name=\"app\"} 1",
-        ] {
-            assert!(text.contains(line), "{line}\n{text}");
-        }
-    }
-
-    #[test]
-    fn names_of_hooks_are_bounded() {
-        let measured = Measured::default();
-        for number in 0..=HOOKS {
-            measured.hook(&format!("hook-{number}"), "fail", true, Duration::ZERO);
-            measured.hook("hook-0", "fail", true, Duration::ZERO);
-        }
-        let text = text(&measured);
-        assert_eq!(text.matches("externalsource_hook_execution_total{").count(), HOOKS + 1);
-        assert!(text.contains("hook_name=\"(others)\",retry_policy=\"fail\",success=\"true\"} 1"));
-    }
-
-    #[test]
-    fn nothing_of_a_source_stays_when_it_goes() {
-        let measured = Measured::default();
-        for failures in [0, 1] {
-            let running = measured.round(APP);
-            measured.serves(APP, 9);
-            measured.ended(APP, "s3", &running, failures, Timestamp::UNIX_EPOCH);
-        }
-        measured.forget(APP);
-        assert!(!text(&measured).contains("app"), "{}", text(&measured));
-    }
-}
+mod tests;

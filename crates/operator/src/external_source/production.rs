@@ -294,7 +294,8 @@ impl Production {
         let source = order
             .source(change)
             .map_err(|refusal| Failed::of(Failure::Refused(refusal)))?;
-        let generator = self.generators.create(source).map_err(Failed::fetch)?;
+        let failed = |error| Failed::fetch(error, &order.inner().shown);
+        let generator = self.generators.create(source).map_err(failed)?;
         let file = tokio::fs::File::create(file)
             .await
             .map_err(|error| Failed::spool(&error))?;
@@ -307,7 +308,7 @@ impl Production {
             Err(_) => Said::Nothing,
         };
         self.measured.asked(order.generator(), said, began.elapsed());
-        let fetched = fetched.map_err(Failed::fetch)?;
+        let fetched = fetched.map_err(failed)?;
         file.flush().await.map_err(|error| Failed::spool(&error))?;
         Ok(match fetched {
             Fetched::NotModified => None,

@@ -11,7 +11,11 @@ use trellis_core::{
     condition::{Draft, RECONCILING, State},
 };
 use trellis_runtime::{End, Outcome, Reported};
-use trellis_sources::{failure::Next, interval::Interval, reason::Reason};
+use trellis_sources::{
+    failure::{Failure, Next},
+    interval::Interval,
+    reason::Reason,
+};
 
 use super::{
     Seen,
@@ -21,19 +25,18 @@ use super::{
 
 pub(super) fn report(source: &ExternalSource, seen: &Seen, outcome: &Outcome) -> Reported<ExternalSourceStatus> {
     let before = source.status.clone().unwrap_or_default();
-    let failed = match seen.round.as_ref().map(|round| (round, &round.came)) {
-        Some((round, Came::Failed { failures, next, .. })) => Some((round, *failures, *next)),
-        _ => None,
-    };
     let record = seen.record.as_ref();
     let mut status = ExternalSourceStatus {
         artifact: seen.servable().map(|record| artifact(seen, record)),
-        last_handled_etag: record.and_then(|record| record.known.validators.etag.clone()),
-        last_modified: record.and_then(|record| record.known.validators.last_modified.clone()),
+        last_handled_etag: record.and_then(|record| record.told.etag.clone()),
+        last_modified: record.and_then(|record| record.told.last_modified.clone()),
         pipeline_hash: record.map(|record| record.pipeline.to_string()),
         last_handled_force_at: before.last_handled_force_at.clone(),
-        failures: failed.map_or(0, |(_, failures, _)| failures),
-        next_retry_time: failed.and_then(|(round, _, _)| round.due).map(whole).map(Time),
+        failures: seen
+            .round
+            .as_ref()
+            .map_or(0, |round| counted(&round.came, seen.attempts)),
+        next_retry_time: next_try(seen.round.as_ref()).map(whole).map(Time),
         history: before.history.clone(),
         ..ExternalSourceStatus::default()
     };
@@ -61,6 +64,34 @@ pub(super) fn report(source: &ExternalSource, seen: &Seen, outcome: &Outcome) ->
         ready: outcome.ready(Reason::Succeeded.as_str(), message(source, seen)),
         status,
         conditions,
+    }
+}
+
+/// The failures that the status counts: where none is followed by another try soon, they move no number, since nothing else
+/// may be new for days.
+fn counted(came: &Came, attempts: u32) -> u32 {
+    match came {
+        Came::Done => 0,
+        Came::Failed {
+            failures,
+            next: Next::In(_),
+            ..
+        } => *failures,
+        Came::Failed {
+            failure: Failure::Hook { .. },
+            ..
+        } => 1,
+        Came::Failed { failures, next, .. } if *next == Next::GivenUp => (*failures).min(attempts.max(1)),
+        Came::Failed { .. } => 1,
+    }
+}
+
+/// When the next try is due, where that is before the interval's end.
+fn next_try(round: Option<&Round>) -> Option<Timestamp> {
+    let round = round?;
+    match round.came {
+        Came::Failed { next: Next::In(_), .. } => round.due,
+        _ => None,
     }
 }
 
@@ -134,11 +165,14 @@ pub(super) fn stored(record: &Record) -> String {
 /// What a source says whose last round failed: why, what follows, and what is served meanwhile.
 pub(super) fn failed(seen: &Seen, told: &str, next: Next, due: Option<Timestamp>) -> String {
     let mut parts = vec![told.to_owned()];
-    let at = due.map(|due| whole(due).to_string()).unwrap_or_default();
+    // Only what is soon is told as a time, since each time is a write.
     parts.push(match next {
-        Next::In(_) => format!("tried again at {at}"),
-        Next::AtInterval => format!("asked again at {at}, and when the spec or a Secret changes"),
-        Next::GivenUp => format!("the tries are used up; asked again at {at}"),
+        Next::In(_) => {
+            let at = due.map(|due| whole(due).to_string()).unwrap_or_default();
+            format!("tried again at {at}")
+        }
+        Next::AtInterval => "asked again at the interval, and when the spec or a Secret changes".to_owned(),
+        Next::GivenUp => "the tries are used up; asked again at the interval".to_owned(),
         _ => "nothing is tried until the spec, or an object that it names, changes".to_owned(),
     });
     parts.extend(seen.notes.iter().cloned());

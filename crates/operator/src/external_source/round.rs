@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use trellis_sources::{
     failure::{Failure, Next},
-    pipeline::PipelineHash,
+    pipeline::{PipelineHash, Validators},
     revision::{ArtifactPath, Revision},
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) stored: Timestamp,
     /// What upstream said with the body, and of what.
     pub(crate) known: Known,
+    /// What the status says of that: what upstream says anew of the same data is no reason to write.
+    pub(crate) told: Validators,
     /// What made it, beside the body.
     pub(crate) pipeline: PipelineHash,
     /// What else is known, by name.

@@ -9,10 +9,7 @@
 
 mod tell;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -23,7 +20,7 @@ use trellis_sources::{
     pipeline::Validators,
     revision::ArtifactPath,
 };
-use trellis_store::{Content, garbage};
+use trellis_store::{Content, Key, garbage};
 
 use super::{
     Asked, ExternalSources,
@@ -31,7 +28,7 @@ use super::{
     news::News,
     production::{Failed, Known, Packed, Product},
     round::{Came, Record, Round},
-    see, stored, unusable,
+    see,
 };
 
 /// The annotation of OCI that Flux's kustomize-controller takes for the version of the data.
@@ -85,7 +82,8 @@ impl ExternalSources {
         }
         let other = record.as_ref().map(|record| &record.path) != asked.record.as_ref().map(|record| &record.path);
         let before = self.rounds.last(&namespace, &name, source.uid().as_deref());
-        let collect = if other {
+        // What a process before this one left beside it is looked through once.
+        let collect = if other || before.is_none() {
             Some(now)
         } else {
             before.as_ref().and_then(|round| round.collect)
@@ -109,15 +107,20 @@ impl ExternalSources {
         Ok(())
     }
 
-    /// Removes stored files that nobody needs any more.
+    /// Removes stored files that nobody needs any more. That this fails is no fault of the source, and is tried again later.
     pub(super) async fn collect(&self, source: &ExternalSource, names: &[String]) -> Result<()> {
-        let keys = names.iter().map(|name| name.parse());
-        let keys: Vec<_> = keys
-            .collect::<Result<_, trellis_store::InvalidKey>>()
-            .map_err(|error| unusable(&error.to_string()))?;
+        let keys: Vec<Key> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        let began = Instant::now();
         let collected = garbage::collect(&*self.storage, keys).await;
-        if let Some(error) = collected.failures.into_iter().next() {
-            return Err(stored(&error.1));
+        if !names.is_empty() {
+            let complete = collected.is_complete();
+            self.settings
+                .measured
+                .worked(Operation::Collect, complete, began.elapsed());
+        }
+        // What stays too long takes room, and is no fault of the source.
+        if let Some((key, error)) = collected.failures.first() {
+            tracing::warn!(%key, failed = collected.failed, error = error.told(), "old files were not removed; trying again");
         }
         let (namespace, name) = (source.namespace().unwrap_or_default(), source.name_any());
         // Where they cannot be listed they are looked through again later, as what is left is.
@@ -127,6 +130,11 @@ impl ExternalSources {
             .map_or(usize::MAX, |left| left.len());
         // What is left beside the current file goes when it is old enough.
         let ttl = self.settings.retention.ttl + Duration::from_secs(1);
+        let ttl = if collected.is_complete() {
+            ttl
+        } else {
+            ttl.max(see::LATER)
+        };
         let next = Timestamp::now().checked_add(ttl).ok().filter(|_| left > 1);
         self.rounds.collect(&namespace, &name, next);
         Ok(())
@@ -166,17 +174,22 @@ impl ExternalSources {
 /// What is noted of a stored archive.
 fn record(asked: &Asked, path: ArtifactPath, packed: Packed) -> Record {
     let same = asked.record.as_ref().filter(|before| before.path == path);
-    let mut metadata = BTreeMap::new();
     let validators = &packed.validators;
-    if let Some(version) = validators.etag.clone().or_else(|| validators.last_modified.clone()) {
-        metadata.insert(ORIGIN.to_owned(), version);
-    }
+    let version = validators.etag.clone().or_else(|| validators.last_modified.clone());
+    let metadata = version
+        .map(|version| (ORIGIN.to_owned(), version))
+        .into_iter()
+        .collect();
     // Without validators the data is asked for again: another try of what was ignored.
     let validators = if packed.provisional {
         Validators::default()
     } else {
         validators.clone()
     };
+    // The same data under another version is nothing to write: some servers name each answer anew.
+    let told = same
+        .filter(|before| before.pipeline == asked.pipeline && !before.told.is_empty() && !validators.is_empty())
+        .map_or_else(|| validators.clone(), |before| before.told.clone());
     Record {
         revision: packed.revision(),
         path,
@@ -187,7 +200,8 @@ fn record(asked: &Asked, path: ArtifactPath, packed: Packed) -> Record {
             asked: packed.asked,
         },
         pipeline: asked.pipeline,
-        metadata,
+        metadata: same.map_or(metadata, |before| before.metadata.clone()),
+        told,
         warnings: packed.warnings,
     }
 }

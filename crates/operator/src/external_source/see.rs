@@ -1,14 +1,14 @@
 //! The reads: the spec with its Secrets, what is published, what is stored, and the last round.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
-use trellis_api::external_source::{ExternalSource, FORCE_AT, REQUESTED_AT};
+use trellis_api::external_source::{ExternalSource, ExternalSourceStatus, FORCE_AT, REQUESTED_AT};
 use trellis_bindings::flux::ExternalArtifact;
-use trellis_core::{Digest, Refusal};
+use trellis_core::Refusal;
 use trellis_hooks::{Kept, Report};
 use trellis_runtime::{Result, World};
 use trellis_sources::{
@@ -26,6 +26,9 @@ use super::{
     round::Record,
     unusable,
 };
+
+/// How long what failed while nobody waits for it is left alone.
+pub(super) const LATER: Duration = Duration::from_mins(1);
 
 impl ExternalSources {
     pub(super) async fn look(&self, world: &World, source: &ExternalSource) -> Result<Seen> {
@@ -62,7 +65,14 @@ impl ExternalSources {
             .is_some_and(|at| at <= now);
         let files = if looks {
             let files = self.files(&namespace, &name).await?;
-            files.map_err(|why| away = Some(why)).ok()
+            let complain = |why: &String| tracing::warn!(error = why, "stored files cannot be listed; trying again");
+            files
+                .inspect_err(|why| {
+                    complain(why);
+                    let later = now.checked_add(LATER).ok();
+                    self.rounds.collect(&namespace, &name, later);
+                })
+                .ok()
         } else {
             None
         };
@@ -77,6 +87,7 @@ impl ExternalSources {
             round,
             files,
             retention: self.settings.retention,
+            attempts: self.settings.backoff.attempts,
             base: self.settings.base.clone(),
             now,
         })
@@ -185,50 +196,52 @@ pub(super) fn forced(source: &ExternalSource) -> bool {
     force.is_some() && force.map(String::as_str) == requested(source) && force != handled
 }
 
-/// Failures that an earlier process counted for this spec.
+/// Failures that an earlier process counted for this spec and this request.
 pub(super) fn failures_before(source: &ExternalSource) -> u32 {
     let status = source.status.as_ref();
     let current = status.filter(|status| status.common.observed_generation == source.metadata.generation);
-    current.map_or(0, |status| status.failures)
+    let answered = |status: &&ExternalSourceStatus| {
+        let handled = status.common.last_handled_reconcile_at.as_deref();
+        requested(source).is_none_or(|asked| Some(asked) == handled)
+    };
+    current.filter(answered).map_or(0, |status| status.failures)
 }
 
 /// What the status says of the artifact that is published.
 fn recorded(source: &ExternalSource) -> Option<Record> {
     let status = source.status.as_ref()?;
     let artifact = status.artifact.as_ref()?;
+    let validators = Validators {
+        etag: status.last_handled_etag.clone(),
+        last_modified: status.last_modified.clone(),
+    };
     Some(Record {
         path: artifact.path.as_ref()?.parse().ok()?,
         revision: artifact.revision.parse().ok()?,
         size: artifact.size?,
         stored: artifact.last_update_time.0,
         known: Known {
-            validators: Validators {
-                etag: status.last_handled_etag.clone(),
-                last_modified: status.last_modified.clone(),
-            },
+            validators: validators.clone(),
             // Where hooks change the request, another process asks without validators once.
             asked: None,
         },
+        told: validators,
         pipeline: status.pipeline_hash.as_ref()?.parse().ok()?,
         metadata: artifact.metadata.clone(),
         warnings: Vec::new(),
     })
 }
 
-/// The content of each Secret, as a digest: what is said about it beside its content is no change.
+/// Which Secret it is, and its version. Not its content: the hash that is made of this stands in the status, where a digest
+/// of a weak secret could be guessed at. So a Secret that is touched means that the data is fetched anew.
 fn resolved(secrets: &Secrets) -> BTreeMap<String, String> {
-    let digest = |secret: &Secret| {
-        let data: BTreeMap<_, _> = secret
-            .data
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key, &value.0))
-            .collect();
-        Digest::of(serde_json::to_string(&data).unwrap_or_default().as_bytes()).to_string()
+    let version = |secret: &Secret| {
+        let (uid, version) = (secret.uid(), secret.resource_version());
+        format!("{}/{}", uid.unwrap_or_default(), version.unwrap_or_default())
     };
     let each = secrets.iter().map(|(name, secret)| {
-        let content = secret.as_ref().map(|secret| digest(secret)).unwrap_or_default();
-        (format!("Secret/{name}"), content)
+        let version = secret.as_ref().map(|secret| version(secret)).unwrap_or_default();
+        (format!("Secret/{name}"), version)
     });
     each.collect()
 }

@@ -1,4 +1,4 @@
-//! Once per term: stored files of sources that are no more, which nobody would ever remove.
+//! When a term begins and every hour: stored files of sources that are no more, which nobody would ever remove.
 //!
 //! ```text
 //!  every file (path, age) ─┐
@@ -12,6 +12,7 @@
 
 use std::{
     collections::BTreeSet,
+    convert::Infallible,
     time::{Duration, SystemTime},
 };
 
@@ -40,8 +41,15 @@ pub(super) enum Error {
     Storage(#[from] trellis_store::Error),
 }
 
-/// Removes the orphans of a term that begins, as far as it can look.
-pub(super) async fn once(storage: &dyn Storage, client: &Client, namespaces: &[String]) {
+/// Removes orphans, again and again, as far as it can look.
+pub(super) async fn hourly(storage: &dyn Storage, client: &Client, namespaces: &[String]) -> Infallible {
+    loop {
+        once(storage, client, namespaces).await;
+        tokio::time::sleep(OLD).await;
+    }
+}
+
+async fn once(storage: &dyn Storage, client: &Client, namespaces: &[String]) {
     match sweep(storage, client, namespaces).await {
         Ok(0) => {}
         Ok(removed) => tracing::info!(removed, "removed stored files of sources that are no more"),

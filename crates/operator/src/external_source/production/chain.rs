@@ -90,10 +90,18 @@ pub(super) async fn drive(
 
 fn failed(last: Option<(&Hook, Fault)>, why: Why) -> Failed {
     match last {
-        Some((hook, Fault::NotAllowed(refusal) | Fault::Denied(refusal))) => {
+        Some((hook, Fault::NotAllowed(refusal))) => {
             let told = format!("hook {}: {refusal}", hook.name);
             Failed {
                 failure: Failure::Refused(refusal),
+                told,
+            }
+        }
+        // Our whitelist allows it, so nothing that we see would change when the sidecar's comes after: it is asked again.
+        Some((hook, Fault::Denied(refusal))) => {
+            let told = format!("hook {}: {refusal}", hook.name);
+            Failed {
+                failure: Failure::Payload(refusal),
                 told,
             }
         }

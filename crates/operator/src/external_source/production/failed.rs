@@ -1,9 +1,9 @@
 //! `Failed`: what a failure of any part means for the source, and what the user is told.
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, io, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
-use trellis_fetch::{ConnectFault, Hints};
+use trellis_fetch::{ConnectFault, Hints, Link};
 use trellis_sources::{
     failure::{Cause, Failure, Headers, StorageCause, asked},
     reason::Reason,
@@ -65,7 +65,8 @@ impl Failed {
         }
     }
 
-    pub(in crate::external_source) fn fetch(error: trellis_fetch::Error) -> Self {
+    /// The request for `link` failed.
+    pub(in crate::external_source) fn fetch(error: trellis_fetch::Error, link: &str) -> Self {
         use trellis_fetch::Error as E;
         let told = chain(&error);
         let refused = |reason: Reason| Failure::Refused(reason.refuse(told.clone()));
@@ -73,7 +74,11 @@ impl Failed {
             E::Link(_) | E::Request { .. } | E::Material { .. } | E::InsecureNotAllowed => {
                 refused(Reason::ConfigurationError)
             }
-            E::Denied { .. } => refused(Reason::AccessDenied),
+            E::Denied { ref at, address, .. } if is_asked_for(at.as_str(), address, link) => {
+                refused(Reason::AccessDenied)
+            }
+            // Where a redirect leads, or a name, is upstream's to change.
+            E::Denied { .. } => Failure::Payload(Reason::AccessDenied.refuse(told.clone())),
             E::Held { wait, .. } => Failure::Status {
                 code: 429,
                 wait: Some(wait),
@@ -102,6 +107,14 @@ impl Failed {
         };
         Self { failure, told }
     }
+}
+
+/// Whether what is denied stands in the spec: its host by name, or its address written out.
+fn is_asked_for(at: &str, address: Option<IpAddr>, link: &str) -> bool {
+    let (Ok(at), Ok(link)) = (Link::parse(at), Link::parse(link)) else {
+        return true;
+    };
+    at.same_origin(&link) && (address.is_none() || link.address().is_some())
 }
 
 /// How long the server asks to be left alone.
