@@ -1,5 +1,8 @@
 //! A source becomes a packed file without any cluster, as `trellis source render` and `trellis source try` have it.
 
+#[path = "production/limits.rs"]
+mod limits;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -203,6 +206,32 @@ async fn validators_are_those_of_the_request_that_hooks_made() {
     assert_eq!(bench.upstream.last_query(), "page=2");
 }
 
+/// So are those of another header: a 304 of the one variant is nothing to the other. What signs a request does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn validators_are_those_of_the_headers_that_hooks_made() {
+    let bench = Bench::new(RULES).await;
+    bench.upstream.serves("1", "{}");
+    let headers = bench.hooked.file("headers");
+    let text = format!("echo '{{\"headers\":{{'$(cat {})'}}}}'", headers.display());
+    let source = bench.source(json!({
+        "hooks": { "preRequest": [{ "name": "tenant", "command": "bash", "args": ["-c", text] }] },
+    }));
+    let order = Order::of(&source, &Secrets::new(), &bench.settings()).unwrap();
+    std::fs::write(&headers, "\"x-tenant\":\"a\",\"authorization\":\"1\"").unwrap();
+    let packed = bench.packed(&order).await;
+    let known = Known {
+        validators: packed.validators.clone(),
+        asked: packed.asked,
+    };
+    std::fs::write(&headers, "\"x-tenant\":\"a\",\"authorization\":\"2\"").unwrap();
+    let unchanged = bench.make(&order, &known).await.unwrap();
+    assert!(matches!(unchanged, Product::Unchanged), "{unchanged:?}");
+    std::fs::write(&headers, "\"x-tenant\":\"b\",\"authorization\":\"2\"").unwrap();
+    let other = bench.make(&order, &known).await.unwrap();
+    assert!(matches!(other, Product::Packed(_)), "{other:?}");
+    assert_eq!(bench.upstream.told(), [200, 304, 200]);
+}
+
 /// What the sidecar alone does not allow is refused as what nobody allows, whatever the hook's policy.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_sidecar_denies_is_denied() {
@@ -283,52 +312,4 @@ async fn a_dropped_production_leaves_nothing() {
     })
     .await;
     assert_eq!(std::fs::read_dir(bench.spool.path()).unwrap().count(), 0);
-}
-
-/// The bytes of all files in a folder, as far as they are still there.
-fn bytes_in(folder: &std::path::Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let sizes = entries.filter_map(|entry| {
-        let metadata = entry.metadata().ok()?;
-        Some(if metadata.is_dir() {
-            bytes_in(&entry.path())
-        } else {
-            metadata.len()
-        })
-    });
-    sizes.sum()
-}
-
-/// Many large sources at once never have more on the disk than they may together; each waits its turn, says so, and comes.
-#[tokio::test(flavor = "multi_thread")]
-async fn large_sources_wait_for_room_on_the_spool() {
-    const MIB: u64 = 1 << 20;
-    let bench = Bench::new(RULES).await;
-    let large = vec![b'x'; 4 << 20];
-    bench.upstream.serves("1", large);
-    let hook = json!({ "name": "cat", "command": "cat", "maxOutputBytes": 4 * MIB });
-    let source = bench.source(json!({ "hooks": { "postRequest": [hook] } }));
-    let mut settings = bench.settings();
-    settings.spool_bytes = 20 * MIB;
-    let order = Order::of(&source, &Secrets::new(), &settings).unwrap();
-    let client = Client::new(trellis_fetch::Settings::default(), Arc::new(Anywhere));
-    let production = Production::new(&settings, Generators::standard(&client));
-    let (most, waited) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(false)));
-    let (spool, peak, waits) = (bench.spool.path().to_owned(), Arc::clone(&most), Arc::clone(&waited));
-    let progress: Progress = Arc::new(move |step| {
-        let there = bytes_in(&spool);
-        let mut most = peak.lock().unwrap();
-        *most = there.max(*most);
-        *waits.lock().unwrap() |= step.to_string() == "waiting for room on the spool";
-    });
-    let known = Known::default();
-    let made = (0..10).map(|_| async {
-        let made = production.make(&order, &known, &progress).await.unwrap();
-        assert!(matches!(made, Product::Packed(_)));
-    });
-    futures::future::join_all(made).await;
-    let most = *most.lock().unwrap();
-    // Beside what is counted each has the beginning of its body.
-    assert!((4 * MIB..=30 * MIB).contains(&most), "{most}");
-    assert!(*waited.lock().unwrap());
 }

@@ -252,6 +252,19 @@ pub fn holds_manifest<'a>(paths: impl IntoIterator<Item = &'a EntryPath>) -> boo
         .any(|path| path.is_manifest() || path.is_kustomization())
 }
 
+/// What the user should know of a file that is named like a manifest, where the kustomize-controller fails on it.
+#[must_use]
+pub fn no_manifest(path: &EntryPath, bytes: &[u8]) -> Option<String> {
+    let refusal = manifest::read(bytes).err()?;
+    let wrong = refusal.reason == Reason::PermanentError.as_str();
+    wrong.then(|| {
+        format!(
+            "a Kustomization fails on {path}, because {}; give it another ending if it is no manifest",
+            refusal.message
+        )
+    })
+}
+
 impl Kustomization {
     fn yaml(&self, file: &str) -> Result<Vec<u8>, Refusal> {
         let mut value = serde_json::json!({ "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization" });

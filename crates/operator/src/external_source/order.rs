@@ -67,6 +67,10 @@ pub(super) struct Inner {
     pub(super) kustomization: bool,
     pub(super) checksum: Option<Digest>,
     pub(super) max_bytes: u64,
+    /// Whether that is the operator's limit, because the spec has none or a larger one.
+    pub(super) capped: bool,
+    /// The limit of the spec, where the operator's is smaller.
+    pub(super) wanted: Option<u64>,
     pub(super) timeout: Option<Duration>,
 }
 
@@ -171,6 +175,8 @@ impl Order {
             kustomization: output.kustomization,
             checksum: checksum.transpose()?,
             max_bytes: most.unwrap_or(settings.max_bytes).min(settings.max_bytes),
+            capped: most.is_none_or(|most| most > settings.max_bytes),
+            wanted: most.filter(|most| *most > settings.max_bytes),
             timeout,
         }));
         order.source(&Change::default())?;

@@ -23,10 +23,10 @@ mod hooks;
 mod pack;
 mod room;
 mod spool;
+mod step;
 mod transform;
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -58,42 +58,7 @@ pub use failed::Failed;
 pub(super) use hooks::no_executor;
 use room::{Held, Needs, Room};
 use spool::Spool;
-
-/// Told what goes on, from any thread; it has to be quick.
-pub type Progress = Arc<dyn Fn(Step<'_>) + Send + Sync>;
-
-/// What goes on. Displayed as a short sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step<'a> {
-    /// A hook is run, or waits for a place to run in; again for each try.
-    Hook(&'a str),
-    /// Upstream is asked, and its body comes: told at its begin and for every piece.
-    Fetching(Transferred),
-    /// A transform works, counted from 1.
-    Transforming(usize),
-    /// It waits until there is room for all of it.
-    Waiting,
-    /// The artifact is made of this many bytes.
-    Packing(u64),
-}
-
-impl fmt::Display for Step<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hook(name) => write!(out, "running hook {name}"),
-            Self::Fetching(Transferred { bytes: 0, total: None }) => out.write_str("asking"),
-            Self::Fetching(Transferred { bytes, total: None }) => write!(out, "fetched {bytes} bytes"),
-            Self::Fetching(Transferred {
-                bytes,
-                total: Some(total),
-            }) => write!(out, "fetched {bytes} of {total} bytes"),
-            Self::Transforming(number) => write!(out, "running transform {number}"),
-            Self::Waiting => out.write_str("waiting for room on the spool"),
-            Self::Packing(bytes) => write!(out, "packing {bytes} bytes"),
-        }
-    }
-}
+pub use step::{Progress, Step};
 
 /// What is known of the source already. If it is still so, nothing is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -253,6 +218,7 @@ impl Production {
             return Ok(Product::Unchanged);
         };
         check(order, &body)?;
+        filled(body.size, "upstream's answer is empty")?;
         held.hold(body.size).await.map_err(|error| Failed::spool(&error))?;
         let fetched = Data { file, size: body.size };
         let left = order.inner().max_retries.saturating_sub(before.retries);
@@ -263,8 +229,10 @@ impl Production {
         };
         let (data, ignored) = hooks.run(self.executor.as_ref(), order, fetched, progress).await?;
         let data = self.transformed(order, folder.path(), data, progress).await?;
+        filled(data.size, "the payload is empty after the hooks and transforms")?;
         progress(Step::Packing(data.size));
         let archived = self.packed(order, folder.path(), data, body.content_type).await?;
+        held.keep(archived.measure.size);
         let ignored: Vec<String> = before.ignored.into_iter().chain(ignored).collect();
         Ok(Product::Packed(Box::new(Packed {
             file: archived.file,
@@ -308,7 +276,15 @@ impl Production {
             Err(_) => Said::Nothing,
         };
         self.measured.asked(order.generator(), said, began.elapsed());
-        let fetched = fetched.map_err(failed)?;
+        let fetched = fetched.map_err(|error| {
+            let too_large = matches!(error, trellis_fetch::Error::TooLarge { .. });
+            let failed = failed(error);
+            if too_large && order.inner().capped {
+                failed.because(Reason::SizeLimitExceeded, "the operator's --artifact-max-bytes")
+            } else {
+                failed
+            }
+        })?;
         file.flush().await.map_err(|error| Failed::spool(&error))?;
         Ok(match fetched {
             Fetched::NotModified => None,
@@ -324,9 +300,10 @@ impl Production {
         content_type: Option<String>,
     ) -> Result<pack::Archived, Failed> {
         let (order, folder, limits) = (order.clone(), folder.to_owned(), self.unpack);
-        let place = match order.inner().shape.reads() {
-            Some(most) if data.size <= most => Some(self.place(data.size).await),
-            _ => None,
+        let reads = pack::reads(order.inner()).filter(|most| data.size <= *most);
+        let place = match reads {
+            Some(_) => Some(self.place(data.size).await),
+            None => None,
         };
         let packing = tokio::task::spawn_blocking(move || {
             let _place = place;
@@ -359,13 +336,38 @@ fn wanted(order: &Order, known: Validators, progress: &Progress, announced: &Arc
     }
 }
 
+/// Headers that are other ones in each request without that the answer is: what signs it, and when.
+const SIGNATURES: &[&str] = &[
+    "authorization",
+    "date",
+    "x-amz-content-sha256",
+    "x-amz-date",
+    "x-amz-security-token",
+];
+
 /// What tells this request from the one of the spec, where they differ in what an answer may depend on.
 fn asked(change: &Change) -> Option<Digest> {
-    let differs = change.query.is_some() || change.body.is_some();
+    let differs = change.query.is_some() || change.body.is_some() || change.headers.is_some();
     differs.then(|| {
-        let text = serde_json::to_string(&(&change.query, &change.body)).unwrap_or_default();
+        let headers = change.headers.iter().flatten();
+        let headers: Vec<_> = headers
+            .filter(|(name, _)| !SIGNATURES.contains(&name.as_str()))
+            .collect();
+        let text = serde_json::to_string(&(&change.query, &headers, &change.body)).unwrap_or_default();
         Digest::of(text.as_bytes())
     })
+}
+
+/// Refuses data of no bytes: published, it would be the order to remove everything that was there before.
+fn filled(size: u64, message: &str) -> Result<(), Failed> {
+    if size > 0 {
+        return Ok(());
+    }
+    Err(Failed::of(Failure::Payload(
+        Reason::PermanentError.refuse(message).hint(
+            "nothing is published of it, as consumers would remove what they have; serve something, such as a comment",
+        ),
+    )))
 }
 
 /// Compares the data with what the spec pins.

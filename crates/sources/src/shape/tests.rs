@@ -258,6 +258,24 @@ fn layouts_that_would_surprise(
     assert!(found.unwrap_err().message.contains(word));
 }
 
+#[rstest]
+#[case::objects(CONFIG_MAP, None)]
+#[case::values("replicas: 3\n", Some("document 1 of the payload has no apiVersion"))]
+#[case::page("<!doctype html>", Some("an HTML page"))]
+fn a_file_that_is_named_like_a_manifest(#[case] payload: &str, #[case] says: Option<&str>) {
+    let note = no_manifest(&path("a/app.yaml"), payload.as_bytes());
+    match (note, says) {
+        (None, None) => {}
+        (Some(note), Some(says)) => {
+            assert!(
+                note.starts_with("a Kustomization fails on a/app.yaml, because ") && note.contains(says),
+                "{note}"
+            );
+        }
+        (note, says) => panic!("{note:?} instead of {says:?}"),
+    }
+}
+
 #[test]
 fn what_has_to_be_read_is_not_taken_unread() {
     let refusal = Shape::Manifest

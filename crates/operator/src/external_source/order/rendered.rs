@@ -15,9 +15,9 @@ pub struct Rendered {
     pub request: RenderedRequest,
     /// Seconds between two rounds.
     pub interval_seconds: u64,
-    /// What the user should know of the interval.
+    /// What is not as the spec says it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<&'static str>,
+    pub note: Option<String>,
     /// Hooks before the request, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pre_request: Vec<RenderedHook>,
@@ -99,7 +99,7 @@ impl Rendered {
         Self {
             request,
             interval_seconds: order.interval.every().as_secs(),
-            note: order.interval.note(),
+            note: note(order),
             pre_request: order.pre_request.iter().map(RenderedHook::of).collect(),
             post_request: order.post_request.iter().map(RenderedHook::of).collect(),
             max_retries: order.max_retries,
@@ -116,6 +116,17 @@ impl Rendered {
             max_bytes: order.max_bytes,
         }
     }
+}
+
+fn note(order: &Inner) -> Option<String> {
+    let limit = order.wanted.map(|wanted| {
+        format!(
+            "maxBytes {wanted} is lowered to {}, the operator's --artifact-max-bytes",
+            order.max_bytes
+        )
+    });
+    let notes = order.interval.note().map(ToOwned::to_owned).into_iter().chain(limit);
+    Some(notes.collect::<Vec<_>>().join("; ")).filter(|notes| !notes.is_empty())
 }
 
 fn path(order: &Inner) -> String {

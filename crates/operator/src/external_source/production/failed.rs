@@ -38,6 +38,15 @@ impl Failed {
         }
     }
 
+    /// The same, with whose rule it is that the payload breaks.
+    pub(in crate::external_source) fn because(self, reason: Reason, whose: &str) -> Self {
+        let told = format!("{}, {whose}", self.told);
+        Self {
+            failure: Failure::Payload(reason.refuse(told.clone())),
+            told,
+        }
+    }
+
     /// Something that cannot happen did.
     pub(in crate::external_source) fn defect(error: &dyn Error) -> Self {
         Self {

@@ -14,7 +14,7 @@ use trellis_sources::{
     path::EntryPath,
     reason::Reason,
     revision::RevisionId,
-    shape::{Content, Kustomization, NO_MANIFEST, Payload, Shape, holds_manifest},
+    shape::{Content, Entry as Shaped, Kustomization, NO_MANIFEST, Payload, Shape, holds_manifest, no_manifest},
 };
 
 use super::{super::order::Inner, Failed};
@@ -43,6 +43,17 @@ enum From {
     Bytes(Vec<u8>),
 }
 
+/// The largest file of objects that is looked at although it is packed as it came, in bytes.
+const LOOK_LIMIT: u64 = 1 << 20;
+
+/// How large data may be to be read whole; none: it is not read whole, whatever its size.
+pub(super) fn reads(order: &Inner) -> Option<u64> {
+    match order.shape {
+        Shape::Raw => Some(LOOK_LIMIT),
+        _ => order.shape.reads(),
+    }
+}
+
 /// Packs the file `body` into one in `folder`.
 pub(super) fn pack(
     order: &Inner,
@@ -57,7 +68,9 @@ pub(super) fn pack(
         shaped(order, body, size, content_type)?
     };
     entries.sort_by(|one, other| one.path.cmp(&other.path));
-    if !holds_manifest(entries.iter().map(|entry| &entry.path)) {
+    if !holds_manifest(entries.iter().map(|entry| &entry.path))
+        && !warnings.iter().any(|warning| warning == NO_MANIFEST)
+    {
         warnings.push(NO_MANIFEST.to_owned());
     }
     let id = id(&entries)?;
@@ -80,12 +93,29 @@ pub(super) fn pack(
     }
     let (out, measure) = packer.finish().map_err(unpackable)?;
     out.sync_all().map_err(|error| Failed::spool(&error))?;
+    leave(folder, &file).map_err(|error| Failed::spool(&error))?;
     Ok(Archived {
         file,
         measure,
         id,
         warnings,
     })
+}
+
+/// Removes everything else.
+fn leave(folder: &Path, file: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.path() == file {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn unpackable(error: PackError) -> Failed {
@@ -116,6 +146,8 @@ fn shaped(
         .keyed(&default_name(&order.link, content_type, Naming::AsIs))
         .shape(&order.destination, &default, kustomization.as_ref(), read)
         .map_err(payload)?;
+    let mut warnings = shaped.warnings;
+    warnings.extend(no_objects(order, &shaped.entries, body, size)?);
     let entries = shaped.entries.into_iter().map(|entry| match entry.content {
         Content::Payload => Entry {
             path: entry.path,
@@ -130,7 +162,19 @@ fn shaped(
             from: From::Bytes(bytes),
         },
     });
-    Ok((entries.collect(), shaped.warnings))
+    Ok((entries.collect(), warnings))
+}
+
+/// What the user should know where a file that is named like a manifest is none.
+fn no_objects(order: &Inner, entries: &[Shaped], body: &Path, size: u64) -> Result<Option<String>, Failed> {
+    let named = entries
+        .iter()
+        .find(|entry| entry.content == Content::Payload && entry.path.is_manifest());
+    let Some(file) = named.filter(|_| order.shape == Shape::Raw && size <= LOOK_LIMIT) else {
+        return Ok(None);
+    };
+    let bytes = fs::read(body).map_err(|error| Failed::spool(&error))?;
+    Ok(no_manifest(&file.path, &bytes))
 }
 
 /// The files of the archive that the data is.

@@ -131,20 +131,29 @@ impl Held {
     pub(super) async fn hold(&mut self, body: u64) -> io::Result<()> {
         let places = self.room.places(self.needs.all(body));
         let has = self.has();
-        if let Some(more) = places.checked_sub(has).filter(|more| *more > 0) {
-            if has > 0 {
-                return self.more(more);
-            }
-            if self.more(more).is_err() {
-                (self.progress)(Step::Waiting);
-                let waiting = Arc::clone(&self.room.places).acquire_many_owned(more);
-                self.permit = Some(waiting.await.map_err(io::Error::other)?);
-            }
-        } else if let Some(permit) = &mut self.permit {
-            let surplus = usize::try_from(has.saturating_sub(places)).unwrap_or_default();
-            drop(permit.split(surplus));
+        let more = places.saturating_sub(has);
+        if more == 0 {
+            self.keep_places(places);
+        } else if has > 0 {
+            self.more(more)?;
+        } else if self.more(more).is_err() {
+            (self.progress)(Step::Waiting);
+            let waiting = Arc::clone(&self.room.places).acquire_many_owned(more);
+            self.permit = Some(waiting.await.map_err(io::Error::other)?);
         }
         Ok(())
+    }
+
+    /// Gives back what a file of that size, which is all that is left, does not take.
+    pub(super) fn keep(&mut self, bytes: u64) {
+        self.keep_places(self.room.places(bytes));
+    }
+
+    fn keep_places(&mut self, places: u32) {
+        let surplus = self.has().saturating_sub(places);
+        if let Some(permit) = &mut self.permit {
+            drop(permit.split(usize::try_from(surplus).unwrap_or_default()));
+        }
     }
 
     fn has(&self) -> u32 {
@@ -318,6 +327,11 @@ mod tests {
         one.hold(5 * MIB).await.unwrap();
         second.await.unwrap();
         third.await.unwrap();
+        let [_, two, ..] = held.as_mut_slice() else {
+            unreachable!()
+        };
+        two.keep(5 * MIB);
+        assert_eq!(room.places.available_permits() as u64, 65 * MIB / PLACE);
         drop(held);
         assert_eq!(room.places.available_permits() as u64, 100 * MIB / PLACE);
     }
