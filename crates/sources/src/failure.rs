@@ -187,16 +187,6 @@ impl Failure {
         }
     }
 
-    /// Whether a change of a Secret that the spec names is a reason to ask at once.
-    #[must_use]
-    pub fn may_be_cured_by_a_secret(&self) -> bool {
-        match self {
-            Self::Status { code, .. } => matches!(code, 401 | 403),
-            Self::Io(cause) => *cause == Cause::Tls,
-            _ => self.category() == Category::Configuration,
-        }
-    }
-
     /// Whether a hook failed with no retry left.
     fn used_up(&self) -> bool {
         let retries = matches!(self, Self::Hook { retries: Some(_), .. });

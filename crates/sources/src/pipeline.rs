@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  spec, whitelist, Secrets ─▶ PipelineHash ─┐
-//!  recorded hash, validators, file, EA ──────┼─▶ ask(): conditional or not ─▶ answer ─▶ settle(): Verdict
+//!  recorded hash, validators, file, EA ──────┼─▶ ask(): conditional or not
 //! ```
 //!
 //! Invariants: 304 alone never means that nothing is to be done; a change of the spec, of a Secret or of the whitelist is a
@@ -89,21 +89,6 @@ impl Validators {
     pub fn is_empty(&self) -> bool {
         self.etag.is_none() && self.last_modified.is_none()
     }
-
-    /// Whether an answer carries the same version: by `ETag`, compared weakly (RFC 9110, 8.8.3.2), or by `Last-Modified` where
-    /// neither has one. Some servers answer 200 although they were asked with the validators of what they send.
-    #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
-        let opaque = |etag: &Option<String>| {
-            etag.as_deref()
-                .map(|etag| etag.strip_prefix("W/").unwrap_or(etag).to_owned())
-        };
-        match (opaque(&self.etag), opaque(&other.etag)) {
-            (Some(one), Some(other)) => one == other,
-            (None, None) => self.last_modified.is_some() && self.last_modified == other.last_modified,
-            _ => false,
-        }
-    }
 }
 
 /// The stored file, looked at now.
@@ -118,18 +103,6 @@ pub enum Stored {
     Corrupted,
 }
 
-/// The `ExternalArtifact`, looked at now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Published {
-    /// It says what it should.
-    Current,
-    /// There is none.
-    Missing,
-    /// It says something else.
-    Changed,
-}
-
 /// Everything that the decision may know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen<'a> {
@@ -141,8 +114,6 @@ pub struct Seen<'a> {
     pub validators: &'a Validators,
     /// The stored file.
     pub stored: Stored,
-    /// The `ExternalArtifact`.
-    pub published: Published,
     /// The user asks to fetch whatever the validators say (`reconcile.fluxcd.io/forceAt`).
     pub forced: bool,
 }
@@ -163,10 +134,6 @@ pub enum Drift {
     ArtifactCorrupted,
     /// Upstream has another body, or cannot say.
     UpstreamChanged,
-    /// The `ExternalArtifact` is gone.
-    ExternalArtifactMissing,
-    /// The `ExternalArtifact` says something else.
-    ExternalArtifactChanged,
 }
 
 /// How to ask upstream.
@@ -177,30 +144,6 @@ pub enum Ask {
     IfChanged,
     /// Without them: the body is needed, for this reason.
     Always(Drift),
-}
-
-/// How upstream answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Answer {
-    /// 304.
-    NotModified,
-    /// A body.
-    Body,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// Nothing; nothing is written.
-    Unchanged,
-    /// Write the `ExternalArtifact` again; the file stays.
-    Publish(Drift),
-    /// Make the artifact from the body at hand.
-    Build(Drift),
-    /// Ask again without validators: upstream has nothing new, and yet the body is needed.
-    FetchAgain(Drift),
 }
 
 impl Seen<'_> {
@@ -225,42 +168,6 @@ impl Seen<'_> {
             None => Ask::IfChanged,
         }
     }
-
-    /// What is to be done after the answer. It may be asked with what was seen again after fetching, which can take minutes.
-    #[must_use]
-    pub fn settle(&self, answer: Answer) -> Verdict {
-        match (self.needs_body(), answer, self.published) {
-            (drift, Answer::Body, _) => Verdict::Build(drift.unwrap_or(Drift::UpstreamChanged)),
-            (Some(drift), Answer::NotModified, _) => Verdict::FetchAgain(drift),
-            (None, Answer::NotModified, Published::Missing) => Verdict::Publish(Drift::ExternalArtifactMissing),
-            (None, Answer::NotModified, Published::Changed) => Verdict::Publish(Drift::ExternalArtifactChanged),
-            (None, Answer::NotModified, Published::Current) => Verdict::Unchanged,
-        }
-    }
-
-    /// What is to be done once the body is packed: a build that gives the recorded digest changes nothing.
-    ///
-    /// `recorded` and `built`: digests of the tarballs.
-    #[must_use]
-    pub fn built(&self, recorded: Option<Digest>, built: Digest) -> Built {
-        match (recorded == Some(built), self.stored, self.published) {
-            (true, Stored::Verified, Published::Current) => Built::Same,
-            (true, Stored::Verified, _) => Built::Publish,
-            _ => Built::StoreAndPublish,
-        }
-    }
-}
-
-/// What a finished build asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Built {
-    /// Nothing but to note the hash and the validators.
-    Same,
-    /// The file is there; the `ExternalArtifact` is not right.
-    Publish,
-    /// Store the file, then publish.
-    StoreAndPublish,
 }
 
 #[cfg(test)]

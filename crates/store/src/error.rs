@@ -75,14 +75,6 @@ pub enum Error {
         #[source]
         source: Cause,
     },
-    /// The stored bytes are not those that the key names.
-    #[error("{key} is corrupt: its bytes have the digest {found}")]
-    Corrupt {
-        /// The file.
-        key: Key,
-        /// The digest of what is there.
-        found: Digest,
-    },
     /// The bytes offered are not those that the key names. Nothing was stored.
     #[error("the bytes offered for {key} have the digest {found}")]
     Mismatch {
@@ -167,11 +159,9 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::NotFound { .. }
-            | Self::Unreachable { .. }
-            | Self::Corrupt { .. }
-            | Self::Content { .. }
-            | Self::Io { .. } => Class::Transient,
+            Self::NotFound { .. } | Self::Unreachable { .. } | Self::Content { .. } | Self::Io { .. } => {
+                Class::Transient
+            }
             Self::NoSpace { .. } | Self::Denied { .. } => Class::Waiting,
             Self::OutOfRange { .. } | Self::Mismatch { .. } | Self::TooLarge { .. } | Self::Settings { .. } => {
                 Class::Refused
@@ -188,7 +178,6 @@ impl Error {
             Self::NoSpace { .. } => "NoSpace",
             Self::Denied { .. } => "Denied",
             Self::Unreachable { .. } => "Unreachable",
-            Self::Corrupt { .. } => "Corrupt",
             Self::Mismatch { .. } => "Mismatch",
             Self::TooLarge { .. } => "TooLarge",
             Self::Content { .. } => "ContentUnreadable",

@@ -32,5 +32,5 @@ pub use key::{InvalidKey, Key, Prefix};
 pub use memory::Memory;
 pub use s3::{S3, S3Credentials, S3Settings};
 pub use server::{Delivery, Server, ServerError, ServerSettings};
-pub use storage::{Body, Entry, Opened, Put, Stat, Storage, Verdict, verified};
+pub use storage::{Body, Entry, Opened, Put, Stat, Storage, Verdict};
 pub use trellis_core::digest::{Digest, Hasher};

@@ -15,10 +15,7 @@ use std::{fmt, ops::Range, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{
-    StreamExt as _, TryStreamExt as _,
-    stream::{self, BoxStream},
-};
+use futures::{TryStreamExt as _, stream::BoxStream};
 use trellis_core::digest::{Digest, Hasher};
 
 use crate::{
@@ -155,32 +152,6 @@ pub trait Storage: fmt::Debug + Send + Sync {
     async fn presigned(&self, _key: &Key, _valid: std::time::Duration) -> Result<Option<String>> {
         Ok(None)
     }
-}
-
-/// The same bytes, with [`Error::Corrupt`] instead of the end when they are not those of the key. The body must be of
-/// the whole file.
-#[must_use]
-pub fn verified(key: &Key, body: Body) -> Body {
-    let key = key.clone();
-    stream::try_unfold(Some((body, Hasher::default())), move |state| {
-        let key = key.clone();
-        async move {
-            let Some((mut body, mut hasher)) = state else {
-                return Ok(None);
-            };
-            if let Some(bytes) = body.try_next().await? {
-                hasher.update(&bytes);
-                return Ok(Some((bytes, Some((body, hasher)))));
-            }
-            let found = hasher.finish();
-            if found == key.digest() {
-                Ok(None)
-            } else {
-                Err(Error::Corrupt { key, found })
-            }
-        }
-    })
-    .boxed()
 }
 
 /// The part of a file of that size which is meant by the range.

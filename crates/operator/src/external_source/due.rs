@@ -9,7 +9,7 @@
 //! Invariant: failures count until a success, another spec or a request; once the tries are used up, an interval has one.
 
 use trellis_api::external_source::ExternalSource;
-use trellis_sources::pipeline::{Ask, Published, Stored, Validators};
+use trellis_sources::pipeline::{Ask, Stored, Validators};
 
 use super::{
     Asked, Order, Seen,
@@ -41,11 +41,6 @@ pub(super) fn asked(source: &ExternalSource, seen: &Seen, order: &Order) -> Aske
         recorded: seen.record.as_ref().map(|record| record.pipeline),
         validators: seen.record.as_ref().map_or(&unknown, |record| &record.known.validators),
         stored: seen.stored,
-        published: if seen.published.is_some() {
-            Published::Current
-        } else {
-            Published::Missing
-        },
         forced: see::forced(source),
     };
     let of = seen.round.as_ref().filter(|round| is_of(round, source, seen));

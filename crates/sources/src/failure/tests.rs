@@ -35,30 +35,24 @@ fn denied() -> Refusal {
 }
 
 #[rstest]
-#[case(Failure::Io(Cause::Timeout), Category::Transient, "FetchFailed", false)]
-#[case(Failure::Io(Cause::Refused), Category::Transient, "FetchFailed", false)]
-#[case(Failure::Io(Cause::Dns), Category::Transient, "FetchFailed", false)]
-#[case(Failure::Io(Cause::Truncated), Category::Transient, "FetchFailed", false)]
-#[case(Failure::Io(Cause::Tls), Category::Permanent, "PermanentError", true)]
-#[case(status(401), Category::Permanent, "PermanentError", true)]
-#[case(status(404), Category::Permanent, "PermanentError", false)]
-#[case(Failure::Status { code: 429, wait: Some(Duration::from_secs(3)) }, Category::RateLimited, "RateLimited", false)]
-#[case(Failure::Refused(denied()), Category::Configuration, "AccessDenied", true)]
-#[case(Failure::Refused(Reason::ConfigurationError.refuse("x")), Category::Configuration, "ConfigurationError", true)]
-#[case(Failure::Payload(Reason::SizeLimitExceeded.refuse("x")), Category::Permanent, "SizeLimitExceeded", false)]
-#[case(Failure::Hook { name: "h".into(), cause: HookCause::Exit(404), retries: None }, Category::Hook, "HookFailed", false)]
-#[case(Failure::Hook { name: "h".into(), cause: HookCause::Output, retries: None }, Category::Hook, "SizeLimitExceeded", false)]
-#[case(Failure::Hook { name: "h".into(), cause: HookCause::Timeout, retries: Some(3) }, Category::Hook, "MaxRetriesExceeded", false)]
-#[case(Failure::Hook { name: "h".into(), cause: HookCause::Unreachable, retries: Some(3) }, Category::Transient, "HookFailed", false)]
-#[case(
-    Failure::Storage(StorageCause::NoSpace),
-    Category::Storage,
-    "StorageOperationFailed",
-    false
-)]
-fn a_failure(#[case] failure: Failure, #[case] category: Category, #[case] reason: &str, #[case] secret: bool) {
+#[case(Failure::Io(Cause::Timeout), Category::Transient, "FetchFailed")]
+#[case(Failure::Io(Cause::Refused), Category::Transient, "FetchFailed")]
+#[case(Failure::Io(Cause::Dns), Category::Transient, "FetchFailed")]
+#[case(Failure::Io(Cause::Truncated), Category::Transient, "FetchFailed")]
+#[case(Failure::Io(Cause::Tls), Category::Permanent, "PermanentError")]
+#[case(status(401), Category::Permanent, "PermanentError")]
+#[case(status(404), Category::Permanent, "PermanentError")]
+#[case(Failure::Status { code: 429, wait: Some(Duration::from_secs(3)) }, Category::RateLimited, "RateLimited")]
+#[case(Failure::Refused(denied()), Category::Configuration, "AccessDenied")]
+#[case(Failure::Refused(Reason::ConfigurationError.refuse("x")), Category::Configuration, "ConfigurationError")]
+#[case(Failure::Payload(Reason::SizeLimitExceeded.refuse("x")), Category::Permanent, "SizeLimitExceeded")]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Exit(404), retries: None }, Category::Hook, "HookFailed")]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Output, retries: None }, Category::Hook, "SizeLimitExceeded")]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Timeout, retries: Some(3) }, Category::Hook, "MaxRetriesExceeded")]
+#[case(Failure::Hook { name: "h".into(), cause: HookCause::Unreachable, retries: Some(3) }, Category::Transient, "HookFailed")]
+#[case(Failure::Storage(StorageCause::NoSpace), Category::Storage, "StorageOperationFailed")]
+fn a_failure(#[case] failure: Failure, #[case] category: Category, #[case] reason: &str) {
     assert_eq!((failure.category(), failure.reason()), (category, reason));
-    assert_eq!(failure.may_be_cured_by_a_secret(), secret);
 }
 
 #[rstest]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt as _, future::join_all, stream};
+use futures::{future::join_all, stream};
 use rstest::rstest;
 use trellis_store::{Class, Content, Digest, Error, Key, Put, Storage, Verdict, garbage};
 
@@ -244,16 +244,6 @@ async fn a_corrupt_file_is_noticed_and_written_again(#[case] backend: Backend, #
 
     let found = Digest::of(&damaged);
     assert_eq!(bench.storage.verify(&key).await.unwrap(), Verdict::Corrupt { found });
-    let opened = bench.storage.open(&key, None).await.unwrap();
-    let mut body = trellis_store::verified(&key, opened.body);
-    let error = loop {
-        match body.next().await {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => break error,
-            None => panic!("the end of a corrupt file was not refused"),
-        }
-    };
-    assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
 
     // An object is believed by its metadata, unless its size tells: whoever finds it corrupt deletes it first.
     if backend == Backend::S3 && !shorter {
