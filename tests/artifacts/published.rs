@@ -104,14 +104,14 @@ async fn a_failing_upstream_is_told_and_the_last_artifact_is_served() {
 
     site.upstream.answers(Answer {
         status: 429,
-        headers: vec![("retry-after", "1200".to_owned())],
+        headers: vec![("retry-after", "600".to_owned())],
         ..Answer::default()
     });
     site.request("app", "while throttled").await;
     let limited = site.ready("app", "False", "RateLimited").await;
     let next = limited.status.as_ref().unwrap().next_retry_time.as_ref().unwrap().0;
     let wait = next.duration_since(k8s_openapi::jiff::Timestamp::now()).as_secs();
-    assert!((1100..=1600).contains(&wait), "{wait} s");
+    assert!((550..=750).contains(&wait), "{wait} s");
 }
 
 /// A Secret that is missing is waited for, and its headers are sent; another content is another request.

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, RedirectFault, Result, Timeout},
     exchange::{self, Answer, At},
     generator::{Body, Fetched, Order, Sink, Validators},
-    hosts::{self, Hosts},
+    hosts::{Hosts, Party},
     link::Link,
     pools::Pools,
     redirect,
@@ -83,7 +83,7 @@ impl Client {
     pub async fn fetch(&self, request: &Request, order: &Order, sink: &mut Sink<'_>) -> Result<Fetched> {
         let limit = order.total_timeout.unwrap_or(self.inner.settings.total_timeout);
         let work = async {
-            let (at, answer) = self.answer(request, &order.known).await?;
+            let (at, answer) = self.answer(request, order).await?;
             let headers = answer.response.headers().clone();
             let Answer {
                 response,
@@ -116,17 +116,18 @@ impl Client {
     pub async fn look(&self, request: &Request) -> Result<Validators> {
         let limit = self.inner.settings.total_timeout;
         let work = async {
-            let (_, answer) = self.answer(request, &Validators::default()).await?;
+            let (_, answer) = self.answer(request, &Order::default()).await?;
             Ok(exchange::validators(answer.response.headers()))
         };
         timeout(limit, work).await.unwrap_or_else(|_| Err(late(request, limit)))
     }
 
     /// The first answer that is neither a redirect nor a failure: 200, 201, 203, or 304 if something was known.
-    async fn answer(&self, request: &Request, known: &Validators) -> Result<(At, Answer)> {
+    async fn answer(&self, request: &Request, order: &Order) -> Result<(At, Answer)> {
         if matches!(request.trust, crate::Trust::Unchecked) && !self.inner.settings.allow_unchecked {
             return Err(Error::InsecureNotAllowed);
         }
+        let known = &order.known;
         let conditional = known.etag.is_some() || known.last_modified.is_some();
         let most = request.redirects.unwrap_or(self.inner.settings.max_redirects);
         let mut at = At {
@@ -136,7 +137,7 @@ impl Client {
         };
         let mut followed = 0;
         loop {
-            let asked = self.inner.ask(request, &at, known).await;
+            let asked = self.inner.ask(request, &at, order).await;
             let answer = asked.map_err(|error| {
                 if followed > 0 {
                     led(error, &request.link, &at)
@@ -149,7 +150,10 @@ impl Client {
             match status {
                 200 | 201 | 203 => return Ok((at, answer)),
                 304 if conditional && at.method == Method::Get => return Ok((at, answer)),
-                _ if !redirect::is_redirect(status) => return Err(self.failed(&at, answer).await),
+                _ if !redirect::is_redirect(status) => {
+                    let party = request.party(order.tenant.as_deref(), at.foreign);
+                    return Err(self.failed(&at, party, answer).await);
+                }
                 _ => {}
             }
             let location = answer
@@ -178,14 +182,12 @@ impl Client {
         }
     }
 
-    async fn failed(&self, at: &At, answer: Answer) -> Error {
+    async fn failed(&self, at: &At, party: Party, answer: Answer) -> Error {
         let response = answer.response;
         let status = response.status().as_u16();
         let hints = exchange::hints(response.headers());
-        if let (429 | 503, Some(value)) = (status, &hints.retry_after)
-            && let Some(wait) = hosts::retry_after(value, hints.date.as_deref())
-        {
-            self.inner.hosts.hold(&at.link.authority(), wait);
+        if let Some(wait) = (self.inner.settings.patience)(status, &hints) {
+            self.inner.hosts.hold(&at.link.authority(), party, wait);
         }
         body::drain(response.into_body()).await;
         Error::Status {

@@ -51,7 +51,7 @@ pub enum Error {
         /// The policy's rule.
         rule: String,
     },
-    /// The host asked to be left alone for a while, through this source or another. Nothing was sent.
+    /// The host asked those who ask it with these credentials to wait, through this source or another. Nothing was sent.
     #[error("{host} asked to wait; {} s are left", wait.as_secs().max(1))]
     Held {
         /// `host:port`.

@@ -20,7 +20,7 @@ use crate::{
     connect::Used,
     error::{Error, Hints, Result, Timeout},
     fault,
-    generator::Validators,
+    generator::{Order, Validators},
     hosts::Permit,
     link::Link,
     pools::{Busy, Pool},
@@ -50,17 +50,19 @@ pub(crate) struct Answer {
 
 impl Inner {
     /// Ask one hop.
-    pub(crate) async fn ask(self: &Arc<Self>, request: &Request, at: &At, known: &Validators) -> Result<Answer> {
+    pub(crate) async fn ask(self: &Arc<Self>, request: &Request, at: &At, order: &Order) -> Result<Answer> {
         let link = &at.link;
         let uri = link.uri().map_err(Error::Link)?;
         let proxy = request.via.proxy(&self.settings.proxies, link, &uri);
         self.judge(link, proxy).await?;
         let identity = request.identity.as_ref().filter(|_| !at.foreign);
-        let permit = self.hosts.enter(&link.authority()).await?;
+        let party = request.party(order.tenant.as_deref(), at.foreign);
+        let party = Some(&party).filter(|_| !order.insists);
+        let permit = self.hosts.enter(&link.authority(), party).await?;
         let pool = self.pools.get(&self.settings, &request.trust, identity, proxy)?;
         let busy = self.pools.busy();
         let limit = request.header_timeout.unwrap_or(self.settings.header_timeout);
-        let message = || self.message(request, at, known, proxy, uri.clone());
+        let message = || self.message(request, at, &order.known, proxy, uri.clone());
         let response = match head(&pool, message()?, link, limit).await {
             Err((Error::Broken { .. }, true)) if at.method == Method::Get => {
                 head(&pool, message()?, link, limit).await.map_err(|(error, _)| error)?

@@ -47,6 +47,10 @@ pub struct Order {
     pub max_bytes: Option<u64>,
     /// Time for everything together. None: the client's limit.
     pub total_timeout: Option<Duration>,
+    /// In whose name it is asked, such as a namespace: who asks for another shares no wait that a host asked for.
+    pub tenant: Option<String>,
+    /// Whether it is asked although its host wants to be left alone: a person insists.
+    pub insists: bool,
     /// Told about the body while it comes; for every piece, so that it has to be quick.
     pub progress: Option<Progress>,
 }

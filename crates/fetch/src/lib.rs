@@ -34,7 +34,7 @@ pub use client::Client;
 pub use egress::{Denied, Egress, Resolve, SystemResolver};
 pub use error::{ConnectFault, Error, Excess, Hints, RedirectFault, Result, Timeout, TlsFault};
 pub use generator::{Body, Fetched, Generator, Order, Progress, Sink, Transferred, Validators};
-pub use hosts::{Hosts, Permit};
+pub use hosts::{Hosts, Party, Permit};
 pub use http_source::HttpGenerator;
 pub use link::{BadLink, Link, Shown};
 pub use proxy::{Proxies, Proxy, Via};

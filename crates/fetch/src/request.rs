@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     error::{Error, Result},
+    hosts::Party,
     link::Link,
     proxy::Via,
     tls::{Identity, Trust},
@@ -79,6 +80,7 @@ pub struct Request {
     pub(crate) via: Via,
     pub(crate) header_timeout: Option<Duration>,
     pub(crate) redirects: Option<u32>,
+    pub(crate) account: Option<String>,
 }
 
 impl Request {
@@ -95,6 +97,7 @@ impl Request {
             via: Via::default(),
             header_timeout: None,
             redirects: None,
+            account: None,
         }
     }
 
@@ -164,6 +167,26 @@ impl Request {
     pub fn redirects(mut self, most: u32) -> Self {
         self.redirects = Some(most);
         self
+    }
+
+    /// As whom it asks, where its headers do not say it: a signature is another one each time.
+    #[must_use]
+    pub(crate) fn account(mut self, id: Option<&str>) -> Self {
+        self.account = id.map(ToOwned::to_owned);
+        self
+    }
+
+    /// Whom a wait is for that its host asks for; beyond the origin that it names, nothing of it is known there.
+    pub(crate) fn party(&self, tenant: Option<&str>, foreign: bool) -> Party {
+        let tenant = [tenant.unwrap_or_default().as_bytes()];
+        if foreign {
+            return Party::of(tenant);
+        }
+        let headers = self.headers.iter();
+        let headers = headers.flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]);
+        let identity = self.identity.iter().map(|identity| identity.certificates.as_slice());
+        let account = self.account.iter().map(String::as_bytes);
+        Party::of(tenant.into_iter().chain(account).chain(identity).chain(headers))
     }
 
     /// Where it goes.

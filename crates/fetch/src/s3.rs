@@ -179,6 +179,7 @@ impl S3Generator {
         }
         let request = Request::get(Link::of(signed).map_err(Error::Link)?)
             .trust(self.object.trust.clone())
+            .account(self.object.key.as_ref().map(|key| key.id.as_str()))
             .via(self.object.via.clone());
         Ok(match &self.object.identity {
             None => request,

@@ -8,7 +8,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::proxy::Proxies;
+use crate::{error::Hints, hosts, proxy::Proxies};
 
 /// The numbers of a client. In brackets the environment name that existing deployments use for it; the caller reads it.
 #[derive(Debug, Clone)]
@@ -37,8 +37,10 @@ pub struct Settings {
     pub idle_connection_timeout: Duration,
     /// Pools that are kept, one for each TLS and proxy configuration. 64; the one that was not used for longest goes.
     pub max_pools: usize,
-    /// The longest wait that a `Retry-After` can impose on a host. 1 h.
+    /// The longest wait that an answer can impose on those who ask its host with the same credentials. 15 min.
     pub longest_hold: Duration,
+    /// How long an answer with a status asks to be left alone. By itself the client reads `Retry-After` of 429 and 503.
+    pub patience: fn(u16, &Hints) -> Option<Duration>,
     /// How fast requests to one host may follow each other. None: as fast as they come.
     pub pace: Option<Pace>,
     /// `User-Agent` [`HTTP_USER_AGENT`]. `trellis/VERSION`.
@@ -74,7 +76,8 @@ impl Default for Settings {
             max_idle: 100,
             idle_connection_timeout: Duration::from_secs(90),
             max_pools: 64,
-            longest_hold: Duration::from_hours(1),
+            longest_hold: Duration::from_mins(15),
+            patience: hosts::patience,
             pace: None,
             user_agent: concat!("trellis/", env!("CARGO_PKG_VERSION")).to_owned(),
             proxies: Proxies::default(),

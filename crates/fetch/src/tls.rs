@@ -39,7 +39,7 @@ pub enum Trust {
 /// A client certificate (mTLS). It is shown to the origin of the first link only, not to where that redirects.
 #[derive(Clone)]
 pub struct Identity {
-    certificates: Vec<u8>,
+    pub(crate) certificates: Vec<u8>,
     key: SecretSlice<u8>,
 }
 

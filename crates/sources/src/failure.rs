@@ -213,10 +213,10 @@ impl Failure {
             Category::Permanent | Category::Hook => Next::AtInterval,
             _ if failures >= backoff.attempts => Next::GivenUp,
             Category::Transient | Category::Storage => Next::In(backoff.delay(failures, chance)),
-            // Not earlier than asked; the jitter only adds.
+            // Not earlier than asked, as far as that is within the bound; the jitter only adds, and stays within it.
             Category::RateLimited => {
-                let asked = self.wait().unwrap_or(backoff.base);
-                Next::In(asked + asked.mul_f64(backoff.jitter * chance.get()))
+                let asked = self.wait().unwrap_or(backoff.base).min(backoff.patience);
+                Next::In((asked + asked.mul_f64(backoff.jitter * chance.get())).min(backoff.patience))
             }
         }
     }

@@ -172,7 +172,7 @@ impl Sources {
         };
         settings.allow_insecure_tls = self.allow_insecure_tls;
         settings.max_bytes = self.artifact_max_bytes;
-        settings.backoff = self.retry.backoff()?;
+        settings.backoff = self.retry.backoff(self.http.longest_hold)?;
         settings.hooks = self.hooks.settings()?;
         settings.events = self.events_addr;
         let mut fetch = self.http.settings()?;
@@ -193,7 +193,7 @@ impl Sources {
 }
 
 impl Retry {
-    fn backoff(self) -> anyhow::Result<Backoff> {
+    fn backoff(self, patience: Duration) -> anyhow::Result<Backoff> {
         ensure!(
             (0.0..=1.0).contains(&self.jitter_factor),
             "--retry-jitter-factor is 0 to 1"
@@ -207,6 +207,7 @@ impl Retry {
             base: self.base_delay,
             max: self.max_delay,
             jitter: self.jitter_factor,
+            patience,
             attempts: self.max_attempts,
         })
     }
@@ -287,6 +288,7 @@ mod tests {
             (&["--retry-jitter-factor", "2"], "0 to 1"),
             (&["--retry-base-delay", "10m"], "--retry-max-delay"),
             (&["--http-timeout", "30"], "30s"),
+            (&["--http-longest-hold", "2h"], "at most 1h"),
             (&["--egress-allow-cidr", "10.0.0.0/40"], "10.0.0.0/40"),
             (&["--egress-schemes", "ftp"], "https"),
             (&["--artifact-retention-records", "0"], "1 to 1000"),
@@ -294,6 +296,18 @@ mod tests {
             let error = format!("{:#}", options(words).unwrap_err());
             assert!(error.contains(told), "{words:?}: {error}");
         }
+    }
+
+    #[test]
+    fn patience_and_pace_reach_those_who_keep_them() {
+        let options = options(&["--http-longest-hold=5m", "--http-requests-per-minute=60"]).unwrap();
+        let five = Duration::from_mins(5);
+        assert_eq!(
+            (options.fetch.longest_hold, options.settings.backoff.patience),
+            (five, five)
+        );
+        let pace = options.fetch.pace.unwrap();
+        assert_eq!((pace.per_minute.get(), pace.burst.get()), (60, 10));
     }
 
     #[test]

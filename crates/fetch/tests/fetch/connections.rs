@@ -10,7 +10,7 @@ use std::{
 
 use axum::{Router, http::StatusCode};
 use tokio::sync::Barrier;
-use trellis_fetch::{ConnectFault, Error, Fetched, Order, Settings, Trust, Validators};
+use trellis_fetch::{Client, ConnectFault, Error, Fetched, Order, Request, Settings, Trust, Validators};
 
 use crate::support::{client, fails, fetch, quick, raw, serve};
 
@@ -111,6 +111,70 @@ async fn a_host_that_asks_to_wait_is_left_alone_by_all() {
     assert_eq!(server.accepts(), before);
 }
 
+/// What `Client::fetch` says to an order.
+async fn ordered(client: &Client, request: &Request, order: &Order) -> Error {
+    client.fetch(request, order, &mut Vec::new()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_wait_is_for_those_whom_it_was_said_to() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let server = serve(Router::new().fallback(move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "999999999")]) }
+    }))
+    .await;
+    let client = client(quick());
+    let plain = server.get("/");
+    let token = |value: &str| server.get("/").header("X-Token", &value.into()).unwrap();
+    let tenant = |name: &str| Order {
+        tenant: Some(name.to_owned()),
+        ..Order::default()
+    };
+    let (shop, bank) = (tenant("shop"), tenant("bank"));
+    let error = ordered(&client, &token("one"), &shop).await;
+    assert!(matches!(error, Error::Status { .. }), "{error:?}");
+    let most = Settings::default().longest_hold;
+    let held = |error: &Error| matches!(error, Error::Held { wait, .. } if *wait <= most);
+    let error = ordered(&client, &token("one"), &shop).await;
+    assert!(held(&error), "{error:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // Another token, none at all, and another tenant with the very same: three who were not told to wait.
+    for (request, order) in [(token("two"), &shop), (plain.clone(), &shop), (token("one"), &bank)] {
+        let error = ordered(&client, &request, order).await;
+        assert!(matches!(error, Error::Status { .. }), "{error:?}");
+        let error = ordered(&client, &request, order).await;
+        assert!(held(&error), "{error:?}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 4);
+    // A person who insists is let through.
+    let insists = Order { insists: true, ..shop };
+    let error = ordered(&client, &token("one"), &insists).await;
+    assert!(matches!(error, Error::Status { .. }), "{error:?}");
+    assert_eq!(asked.load(Ordering::SeqCst), 5);
+}
+
+#[tokio::test]
+async fn what_else_asks_for_patience_holds_as_well() {
+    let server = serve(Router::new().fallback(async || (StatusCode::FORBIDDEN, [("ratelimit-reset", "45")]))).await;
+    let client = client(Settings {
+        patience: |status, hints| {
+            let reset = hints.rate_limit.iter().find(|(name, _)| name == "ratelimit-reset")?;
+            (status == 403).then(|| Duration::from_secs(reset.1.parse().unwrap()))
+        },
+        ..quick()
+    });
+    let error = fails(&client, &server.get("/")).await;
+    assert!(matches!(error, Error::Status { .. }), "{error:?}");
+    let error = fails(&client, &server.get("/")).await;
+    let least = Duration::from_secs(30);
+    assert!(
+        matches!(error, Error::Held { wait, .. } if wait > least && wait <= Duration::from_secs(45)),
+        "{error:?}"
+    );
+}
+
 #[tokio::test]
 async fn the_number_of_pools_is_bounded() {
     let server = serve(Router::new().fallback(async || "x")).await;
@@ -156,7 +220,7 @@ async fn a_request_that_is_given_up_leaves_its_place() {
         task.abort();
         let _ = task.await;
     }
-    assert!(client.hosts().enter(&server.at.to_string()).await.is_ok());
+    assert!(client.hosts().enter(&server.at.to_string(), None).await.is_ok());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use trellis_runtime::{controller, metrics::Metrics};
 use trellis_sources::egress::EgressPolicy;
 use trellis_store::{Cached, Disk, Limits, Memory, S3, S3Settings, Server, ServerError, ServerSettings, Storage};
 
-use super::{ExternalSources, Policy, Settings, sweep};
+use super::{ExternalSources, Policy, Settings, production::patience, sweep};
 
 /// Where artifacts are kept.
 #[derive(Debug, Clone)]
@@ -80,7 +80,11 @@ impl Artifacts {
             Backend::Memory { limit } => (Arc::new(Memory::bounded(*limit)), false),
             Backend::S3(settings) => (cached(S3::new(settings)?), true),
         };
-        let client = Client::new(options.fetch, Arc::new(Policy(options.egress)));
+        let fetch = trellis_fetch::Settings {
+            patience,
+            ..options.fetch
+        };
+        let client = Client::new(fetch, Arc::new(Policy(options.egress)));
         Ok(Self {
             settings: options.settings,
             generators: Generators::standard(&client),

@@ -53,6 +53,10 @@ pub struct Order(Arc<Inner>);
 
 pub(super) struct Inner {
     asked: Asked,
+    /// The namespace of the source.
+    pub(super) tenant: Option<String>,
+    /// Whether a person asks for everything anew, whatever upstream thinks of it.
+    pub(super) insists: bool,
     /// What is asked, without anything secret.
     pub(super) shown: String,
     pub(super) link: trellis_sources::link::Link,
@@ -159,6 +163,8 @@ impl Order {
         });
         let order = Self(Arc::new(Inner {
             asked,
+            tenant: namespace.clone(),
+            insists: super::see::forced(source),
             shown: link.shown(),
             link,
             interval: Interval::parse("spec.interval", &spec.interval)?,

@@ -55,6 +55,7 @@ use super::{
 };
 pub(super) use executor::Executor;
 pub use failed::Failed;
+pub(super) use failed::patience;
 pub(super) use hooks::no_executor;
 use room::{Held, Needs, Room};
 use spool::Spool;
@@ -329,6 +330,8 @@ fn wanted(order: &Order, known: Validators, progress: &Progress, announced: &Arc
         },
         max_bytes: Some(order.inner().max_bytes),
         total_timeout: order.inner().timeout,
+        tenant: order.inner().tenant.clone(),
+        insists: order.inner().insists,
         progress: Some(Arc::new(move |transferred| {
             announced.store(transferred.total.unwrap_or_default(), Ordering::Relaxed);
             told(Step::Fetching(transferred));

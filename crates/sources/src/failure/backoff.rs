@@ -39,6 +39,8 @@ pub struct Backoff {
     pub max: Duration,
     /// How far a wait may be shorter or longer, as a share of it (`RETRY_JITTER_FACTOR`).
     pub jitter: f64,
+    /// Longest wait that an upstream can ask for (`HTTP_LONGEST_HOLD`).
+    pub patience: Duration,
     /// Failures in a row until it is left to the interval (`RETRY_MAX_ATTEMPTS`).
     pub attempts: u32,
 }
@@ -49,6 +51,7 @@ impl Default for Backoff {
             base: Duration::from_secs(1),
             max: Duration::from_mins(5),
             jitter: 0.25,
+            patience: Duration::from_mins(15),
             attempts: 10,
         }
     }

@@ -137,8 +137,10 @@ proptest! {
         let now: Timestamp = NOW.parse().unwrap();
         if let Some(wait) = asked(code, headers, now) {
             prop_assert!((Duration::from_secs(1)..=LONGEST_WAIT).contains(&wait));
-            let next = Failure::Status { code, wait: Some(wait) }.next(1, &Backoff::default(), Chance::new(chance));
-            prop_assert!(matches!(next, Next::In(time) if time >= wait && time <= LONGEST_WAIT.mul_f64(1.25)));
+            let backoff = Backoff::default();
+            let next = Failure::Status { code, wait: Some(wait) }.next(1, &backoff, Chance::new(chance));
+            let least = wait.min(backoff.patience);
+            prop_assert!(matches!(next, Next::In(time) if (least..=backoff.patience).contains(&time)));
         }
     }
 }

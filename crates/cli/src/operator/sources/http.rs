@@ -1,9 +1,10 @@
 //! How upstreams are connected to.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use secrecy::SecretString;
+use trellis_sources::failure::LONGEST_WAIT;
 
 use super::{duration, variable};
 
@@ -43,6 +44,17 @@ pub(super) struct Http {
     /// How long an unused connection is kept
     #[arg(long = "http-idle-conn-timeout", id = "http-idle-conn-timeout", env = "HTTP_IDLE_CONN_TIMEOUT", default_value = "90s", value_parser = duration, value_name = "DURATION")]
     idle_conn_timeout: Duration,
+    /// Longest wait that an answer, such as 503 with Retry-After, can ask for; at most 1h
+    #[arg(long = "http-longest-hold", id = "http-longest-hold", env = "HTTP_LONGEST_HOLD", default_value = "15m", value_parser = duration, value_name = "DURATION")]
+    pub(super) longest_hold: Duration,
+    /// Requests to one host in a minute, with bursts of a sixth of it; default: as many as come
+    #[arg(
+        long = "http-requests-per-minute",
+        id = "http-requests-per-minute",
+        env = "HTTP_REQUESTS_PER_MINUTE",
+        value_name = "NUMBER"
+    )]
+    requests_per_minute: Option<NonZeroU32>,
     /// User-Agent of requests; default: trellis/VERSION
     #[arg(
         long = "http-user-agent",
@@ -55,7 +67,13 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn settings(self) -> anyhow::Result<trellis_fetch::Settings> {
+        ensure!(self.longest_hold <= LONGEST_WAIT, "--http-longest-hold is at most 1h");
         let mut settings = trellis_fetch::Settings {
+            longest_hold: self.longest_hold,
+            pace: self.requests_per_minute.map(|per_minute| trellis_fetch::Pace {
+                per_minute,
+                burst: NonZeroU32::new(per_minute.get() / 6).unwrap_or(NonZeroU32::MIN),
+            }),
             header_timeout: self.timeout,
             max_idle: self.max_idle_conns,
             max_idle_per_host: self.max_idle_conns_per_host,

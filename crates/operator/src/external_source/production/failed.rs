@@ -104,7 +104,7 @@ impl Failed {
             E::Protocol { .. } => Failure::Io(Cause::Protocol),
             E::Status { status, hints, .. } => Failure::Status {
                 code: status,
-                wait: wait(status, &hints),
+                wait: patience(status, &hints),
             },
             E::Redirect { .. } => Failure::Payload(Reason::PermanentError.refuse(told.clone())),
             E::TooLarge { .. } => Failure::Payload(Reason::SizeLimitExceeded.refuse(told.clone())),
@@ -126,8 +126,8 @@ fn is_asked_for(at: &str, address: Option<IpAddr>, link: &str) -> bool {
     at.same_origin(&link) && (address.is_none() || link.address().is_some())
 }
 
-/// How long the server asks to be left alone.
-fn wait(code: u16, hints: &Hints) -> Option<Duration> {
+/// How long the server asks to be left alone; for [`trellis_fetch::Settings`].
+pub(in crate::external_source) fn patience(code: u16, hints: &Hints) -> Option<Duration> {
     let header = |name: &str| {
         let found = hints.rate_limit.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
