@@ -26,6 +26,17 @@
 {{ include "trellis.artifacts.name" . }}.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}.{{ if ne $port 80 }}:{{ $port }}{{ end }}
 {{- end }}
 
+{{/* Bytes of a quantity; 0 for one in another form, of which nothing is said then. */}}
+{{- define "trellis.bytes" -}}
+{{- $units := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $text := toString . -}}
+{{- if regexMatch "^[0-9]+(k|M|G|T|Ki|Mi|Gi|Ti)?$" $text -}}
+{{ mul (regexFind "^[0-9]+" $text | int64) (get $units (regexFind "[A-Za-z]*$" $text) | int64) }}
+{{- else -}}
+0
+{{- end -}}
+{{- end }}
+
 {{/* Values that a schema cannot judge alone. */}}
 {{- define "trellis.sources.check" -}}
 {{- if include "trellis.sources" . }}
@@ -34,6 +45,22 @@
 {{- end }}
 {{- if and (eq .Values.storage.backend "s3") (not .Values.storage.s3.bucket) }}
 {{- fail "storage.backend=s3 needs storage.s3.bucket" }}
+{{- end }}
+{{- if eq (int .Values.artifacts.port) (int .Values.metrics.port) }}
+{{- fail (printf "artifacts.port and metrics.port are both %d: one Pod cannot listen twice" (int .Values.metrics.port)) }}
+{{- end }}
+{{- if and .Values.hooks.enabled .Values.hooks.token.existingSecret (has (int .Values.hooks.port) (list (int .Values.artifacts.port) (int .Values.metrics.port))) }}
+{{- fail (printf "hooks.port is %d, as is artifacts.port or metrics.port: the containers of a Pod share their ports" (int .Values.hooks.port)) }}
+{{- end }}
+{{- if gt (int64 .Values.artifacts.maxBytes) (include "trellis.bytes" .Values.spool.sizeLimit | int64) }}
+{{- fail (printf "artifacts.maxBytes is %d, which does not fit into spool.sizeLimit=%s: the Pod would be evicted; give the spool a few times artifacts.maxBytes" (int64 .Values.artifacts.maxBytes) .Values.spool.sizeLimit) }}
+{{- end }}
+{{- $memory := include "trellis.bytes" (((.Values.resources).limits).memory | default "") | int64 }}
+{{- if and (eq .Values.storage.backend "memory") (gt $memory 0) (ge (int64 .Values.storage.memory.bytes) $memory) }}
+{{- fail (printf "storage.memory.bytes is %d, and resources.limits.memory=%s: the operator would be killed before the storage is full" (int64 .Values.storage.memory.bytes) (toString .Values.resources.limits.memory)) }}
+{{- end }}
+{{- if and .Values.hooks.existingConfigMap .Values.hooks.whitelist.commands }}
+{{- fail "hooks.existingConfigMap and hooks.whitelist.commands are both set: the ConfigMap is used alone; remove one" }}
 {{- end }}
 {{- if hasPrefix "source-watcher" (include "trellis.artifacts.name" .) }}
 {{- fail "the name of the release starts with source-watcher: Flux takes the artifacts of such a host for those of source-watcher" }}
@@ -107,6 +134,8 @@
       "HTTP_MAX_IDLE_CONNS_PER_HOST" .Values.http.maxIdleConnsPerHost
       "HTTP_MAX_CONNS_PER_HOST" .Values.http.maxConnsPerHost
       "HTTP_IDLE_CONN_TIMEOUT" .Values.http.idleConnTimeout
+      "HTTP_LONGEST_HOLD" .Values.http.longestHold
+      "HTTP_REQUESTS_PER_MINUTE" .Values.http.requestsPerMinute
       "HTTP_USER_AGENT" .Values.http.userAgent
       "HTTPS_PROXY" .Values.http.proxy.https
       "HTTP_PROXY" .Values.http.proxy.http

@@ -67,6 +67,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("artifacts.retention.ttl=60", "ttl"),
     ("egress.schemes={ftp}", "schemes"),
     ("egress.allowCIDRs={10.0.0.0}", "allowCIDRs"),
+    ("egress.denyCIDRs={10.0.0.0/99}", "denyCIDRs"),
+    ("egress.denyCIDRs={10.0.0.256/8}", "denyCIDRs"),
+    ("egress.denyCIDRs={fd00::/129}", "denyCIDRs"),
     ("egress.denyHosts={http://a}", "denyHosts"),
     ("http.timeout=30", "timeout"),
     ("retry.jitterFactor=2", "jitterFactor"),
@@ -96,6 +99,28 @@ const REFUSED: &[(&str, &str)] = &[
         "hooks.whitelist.commands",
     ),
     (
+        "controllers={external-source},replicas=1,artifacts.port=9191,metrics.port=9191",
+        "both 9191",
+    ),
+    (
+        "controllers={external-source},replicas=1,hooks.enabled=true,hooks.existingConfigMap=rules,hooks.token.existingSecret=t,\
+         hooks.port=9090",
+        "hooks.port is 9090",
+    ),
+    (
+        "controllers={external-source},replicas=1,artifacts.maxBytes=3000000000",
+        "spool.sizeLimit=2Gi",
+    ),
+    (
+        "controllers={external-source},replicas=1,storage.backend=memory,storage.memory.bytes=268435456",
+        "resources.limits.memory=256Mi",
+    ),
+    (
+        "controllers={external-source},replicas=1,hooks.enabled=true,hooks.existingConfigMap=rules,\
+         hooks.whitelist.commands.jq.allowed=true",
+        "remove one",
+    ),
+    (
         "controllers={external-source},replicas=1,fullnameOverride=x",
         "fullnameOverride",
     ),
@@ -111,11 +136,12 @@ const TAKEN: &[&str] = &[
     "linkerdVersion=edge-24.9.1",
     "log.level=info\\,trellis_runtime=debug",
     "clusterDomain=corp.example",
-    "controllers={external-source},replicas=1,artifacts.maxBytes=10737418240,artifacts.retention.records=1000",
+    "controllers={external-source},replicas=1,artifacts.maxBytes=10737418240,artifacts.retention.records=1000,\
+     spool.sizeLimit=64Gi",
     "controllers={external-source},replicas=1,artifacts.retention.ttl=1h30m,retry.maxAttempts=1,retry.jitterFactor=0",
     "controllers={external-source},replicas=1,storage.backend=memory,storage.memory.bytes=1048576",
     "controllers={external-source},storage.backend=s3,storage.s3.bucket=abc,storage.s3.endpoint=10.0.0.1:9000",
-    "controllers={external-source},replicas=1,egress.allowCIDRs={::1/128,127.0.0.0/8},egress.schemes={http}",
+    "controllers={external-source},replicas=1,egress.allowCIDRs={::1/128,127.0.0.0/8,0.0.0.0/0,::ffff:10.0.0.0/104},egress.schemes={http}",
     "controllers={external-source},replicas=1,hooks.enabled=true,hooks.existingConfigMap=rules,hooks.queue=0",
 ];
 

@@ -35,6 +35,7 @@ const WITHOUT_FLAG: &[&str] = &[
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
+    "POD_IPS",
 ];
 
 /// Starts the binary as every container does.
