@@ -8,6 +8,7 @@
 mod attempt;
 mod given;
 mod listing;
+mod schema;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -80,6 +81,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// What an API server would not take.
+fn refused(why: &[String]) -> anyhow::Error {
+    anyhow::anyhow!("an API server refuses it: {}", why.join("; "))
+}
+
 /// Exit code 1 when a source cannot work.
 fn render(args: &Render) -> anyhow::Result<ExitCode> {
     let given = args.files.given()?;
@@ -89,6 +95,12 @@ fn render(args: &Render) -> anyhow::Result<ExitCode> {
     for source in given.sources()? {
         for note in &source.notes {
             out::note(format_args!("{}: {note}", source.name));
+        }
+        if !source.refused.is_empty() {
+            out::note(format_args!("{}:", source.name));
+            out::error(&refused(&source.refused));
+            code = ExitCode::FAILURE;
+            continue;
         }
         match given.order(&source.object, &settings) {
             Ok(order) => rendered.push(serde_json::json!({ "name": source.name, "source": order.rendered() })),

@@ -81,6 +81,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for note in &source.notes {
         out::note(note);
     }
+    if !source.refused.is_empty() {
+        return Err(super::refused(&source.refused));
+    }
     let policy = args.egress.policy();
     let spool = tempfile::tempdir().context("no folder for temporary files")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -17,6 +17,8 @@ use trellis_api::ExternalSource;
 use trellis_core::Refusal;
 use trellis_operator::external_source::{Order, Secrets, Settings, secrets};
 
+use super::schema;
+
 /// Manifests are written by people: more than this is a mistake.
 const FILE_LIMIT: u64 = 4 << 20;
 
@@ -33,6 +35,8 @@ pub(super) struct Source {
     pub(super) object: ExternalSource,
     /// What its writer should know.
     pub(super) notes: Vec<String>,
+    /// Why an API server does not take it.
+    pub(super) refused: Vec<String>,
 }
 
 impl Given {
@@ -138,8 +142,14 @@ fn source(given: &Value) -> anyhow::Result<Source> {
         .pointer("/metadata/name")
         .and_then(Value::as_str)
         .unwrap_or("(no name)");
-    let object: ExternalSource =
-        serde_json::from_value(given.clone()).with_context(|| format!("ExternalSource {name} is not of its kind"))?;
+    let judged = schema::judge(given)?;
+    let object: ExternalSource = serde_json::from_value(given.clone()).with_context(|| {
+        let why = judged.refused.join("; ");
+        format!(
+            "ExternalSource {name} is not of its kind{}{why}",
+            if why.is_empty() { "" } else { ": " }
+        )
+    })?;
     let understood = serde_json::to_value(&object.spec)?;
     let mut unknown = Vec::new();
     if let Some(spec) = given.get("spec") {
@@ -151,7 +161,8 @@ fn source(given: &Value) -> anyhow::Result<Source> {
     Ok(Source {
         name: name.to_owned(),
         object,
-        notes: notes.collect(),
+        notes: notes.chain(judged.open).collect(),
+        refused: judged.refused,
     })
 }
 
