@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Version of Linkerd, such as 2.18; default: read from ConfigMap linkerd/linkerd-config
     #[arg(long, value_name = "VERSION")]
     linkerd_version: Option<String>,
+    /// Namespace of Flux's controllers
+    #[arg(long, default_value = "flux-system", value_name = "NAMESPACE")]
+    flux_namespace: String,
     /// Namespace of the Lease that elects the leading operator
     #[arg(long, default_value = "trellis-system", value_name = "NAMESPACE")]
     lease_namespace: String,

@@ -11,8 +11,6 @@ use crate::live;
 const GROUPS: [&str; 2] = ["source.toolkit.fluxcd.io", "source.flux.oddkin.co"];
 /// The feature gate of the consumers: without it a Kustomization of an artifact is Stalled.
 const GATE: &str = "ExternalArtifact";
-/// Where Flux is, unless it was installed elsewhere.
-const FLUX: &str = "flux-system";
 
 /// What sources need.
 pub(super) async fn checks(client: &Client, args: &Args) -> anyhow::Result<Vec<Check>> {
@@ -31,6 +29,7 @@ pub(super) async fn checks(client: &Client, args: &Args) -> anyhow::Result<Vec<C
         (state, listed(&versions))
     });
     checks.push(check("ExternalArtifact v1", artifacts, "install Flux 2.7 or newer"));
+    let flux = args.flux_namespace.as_str();
     for (what, name) in [
         (
             "kustomize-controller, for Kustomizations of an artifact",
@@ -39,10 +38,10 @@ pub(super) async fn checks(client: &Client, args: &Args) -> anyhow::Result<Vec<C
         ("helm-controller, for HelmReleases of an artifact", "helm-controller"),
     ] {
         let mend = format!(
-            "install Flux 2.7 or newer, and give {name} in {FLUX} the argument --feature-gates={GATE}=true: without it its \
+            "install Flux 2.7 or newer, and give {name} in {flux} the argument --feature-gates={GATE}=true: without it its \
              objects say AccessDenied"
         );
-        checks.push(check(what, consumer(client, name).await, &mend));
+        checks.push(check(what, consumer(client, flux, name).await, &mend));
     }
     checks.push(check(
         "ExternalSource",
@@ -54,9 +53,13 @@ pub(super) async fn checks(client: &Client, args: &Args) -> anyhow::Result<Vec<C
 }
 
 /// Whether a consumer is there and takes artifacts of others than Flux.
-async fn consumer(client: &Client, name: &str) -> Found {
-    let Some(found) = live::one::<Deployment>(client, FLUX, name).await? else {
-        return Ok((State::Partial, String::new()));
+async fn consumer(client: &Client, flux: &str, name: &str) -> Found {
+    let Some(found) = live::one::<Deployment>(client, flux, name).await? else {
+        let elsewhere = format!(
+            "no Deployment {name} in {flux}; if Flux runs elsewhere, name its namespace with --flux-namespace, or check its \
+             feature gate {GATE} there"
+        );
+        return Ok((State::Partial, elsewhere));
     };
     let available = found.status.as_ref().and_then(|status| status.available_replicas);
     let available = available.unwrap_or_default();
