@@ -58,10 +58,10 @@ pub(crate) struct Wait {
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// External sources for Flux
-    #[value(name = "externalsource", aliases = ["externalsources", "external-source"])]
+    #[value(name = "externalsource", aliases = ["externalsources", "external-source", "extsrc", "externalsource.source.flux.oddkin.co", "externalsources.source.flux.oddkin.co"])]
     ExternalSource,
     /// Resilience policies for Linkerd
-    #[value(name = "resiliencepolicy", aliases = ["resiliencepolicies", "resilience-policy"])]
+    #[value(name = "resiliencepolicy", aliases = ["resiliencepolicies", "resilience-policy", "respol", "resiliencepolicy.resilience.trellis.dev", "resiliencepolicies.resilience.trellis.dev"])]
     ResiliencePolicy,
 }
 
@@ -271,7 +271,26 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+    use kube::CustomResourceExt as _;
+
     use super::*;
+
+    #[test]
+    fn a_kind_is_called_as_kubectl_knows_it() {
+        for (kind, definition) in [
+            (Kind::ExternalSource, ExternalSource::crd()),
+            (Kind::ResiliencePolicy, ResiliencePolicy::crd()),
+        ] {
+            let names = definition.spec.names;
+            let (group, singular) = (definition.spec.group, names.kind.to_lowercase());
+            let whole = [&singular, &names.plural].map(|name| format!("{name}.{group}"));
+            let called = [names.kind, singular, names.plural].into_iter();
+            for name in called.chain(names.short_names.into_iter().flatten()).chain(whole) {
+                assert!(Kind::from_str(&name, true).is_ok_and(|found| found == kind), "{name}");
+            }
+        }
+    }
 
     fn source(handled: &str, generation: i64, conditions: &Value) -> ExternalSource {
         serde_json::from_value(json!({
