@@ -23,15 +23,18 @@ pub enum Reason {
     /// The spec, or an object that it names, cannot work: a Secret or a key is missing, a certificate cannot be read.
     /// Nothing is tried until one of them changes.
     ConfigurationError,
-    /// The server answered that the request is wrong or not allowed: 400, 401, 403, 404, 405 or 410. Asked again at the
-    /// interval, and at once when the spec or a Secret changes.
+    /// Asking again soon would not help: the server answered that the request is wrong or not allowed (any 4xx but 408, 425 and
+    /// 429), or with what is no whole body (204, 206, a redirect that is not followed); TLS with it fails; or what came is not
+    /// what the spec says that it is. Asked again at the interval, and at once when the spec changes; after 401, 403 and a
+    /// failure of TLS, when a Secret of it does.
     PermanentError,
     /// Ten tries failed, or the retries of the hooks are used up. Tried again at the interval.
     MaxRetriesExceeded,
     /// A rule of the operator forbids it: the address is not one that may be asked, or the command is not in the
     /// whitelist. The message names it.
     AccessDenied,
-    /// The server asked for fewer requests. Retried when it said so.
+    /// The server asked for fewer requests, through this source or another of the namespace with the same credentials.
+    /// Retried when it said so, within the operator's bound (15 min); a forced reconcile asks at once.
     RateLimited,
     /// The server could not be reached, or its answer was an error that may pass. Retried from 1 s to 5 min apart.
     FetchFailed,
