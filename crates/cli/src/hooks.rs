@@ -81,6 +81,9 @@ struct Serve {
     /// Where each run has a directory of its own; default: the system's temporary folder
     #[arg(long, value_name = "DIR")]
     work: Option<PathBuf>,
+    /// Where every run may write beside its own directory, such as a cache; default: nowhere
+    #[arg(long, value_delimiter = ',', value_name = "DIRS")]
+    writable: Vec<PathBuf>,
     /// Variables of this process that every run gets; default: none
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pass: Vec<String>,
@@ -168,6 +171,7 @@ fn serve(args: Serve) -> anyhow::Result<ExitCode> {
 
 impl Serve {
     fn settings(self) -> anyhow::Result<Settings> {
+        let hidden = self.port.and(self.token_file.clone());
         let listen = match (self.port, &self.token_file) {
             (None, _) => Listen::Socket(self.socket),
             (Some(_), None) => bail!("--port needs --token-file"),
@@ -186,6 +190,11 @@ impl Serve {
         if let Some(work) = self.work {
             settings.work = work;
         }
+        if let Some(relative) = self.writable.iter().find(|folder| !folder.is_absolute()) {
+            bail!("--writable has {}, which is no absolute path", relative.display());
+        }
+        settings.writable = self.writable;
+        settings.hidden = hidden.into_iter().collect();
         settings.passed = passed(self.pass)?;
         settings.network = match self.network {
             Reach::Off => Network::Off,

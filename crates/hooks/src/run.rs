@@ -39,7 +39,7 @@ use tokio_util::{
 use crate::{
     Limits, Network, duration,
     slots::Slot,
-    step::{Ended, Order, Report, THIS_PROGRAM},
+    step::{Ended, Fence, Order, REPORT, Report, THIS_PROGRAM},
     wire::Word,
 };
 pub(crate) use tail::Tail;
@@ -58,6 +58,8 @@ pub(crate) struct Job {
     pub(crate) timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) network: Network,
+    /// What the run may open, where the kernel can keep it from the rest.
+    pub(crate) fence: Option<Fence>,
     pub(crate) step: Vec<OsString>,
     pub(crate) folder: Folder,
     pub(crate) slot: Slot,
@@ -80,7 +82,7 @@ impl Folder {
     }
 
     fn report(&self) -> PathBuf {
-        self.0.path().join("report")
+        self.0.path().join(REPORT)
     }
 
     /// Removes it with all that is in it, also where the command closed its directories to itself.
@@ -179,9 +181,9 @@ where
 fn spawn(job: &Job) -> io::Result<Child> {
     let order = Order {
         parent: std::process::id(),
-        report: job.folder.report(),
         network: job.network,
         limits: job.limits,
+        fence: job.fence.clone(),
     };
     Command::new(THIS_PROGRAM)
         .args(&job.step)

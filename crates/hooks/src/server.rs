@@ -4,10 +4,12 @@
 //!  accept ─▶ HTTP/1.1 or HTTP/2 ─▶ token? ─▶ GET /health │ POST /execute │ POST /run
 //! ```
 //!
-//! Invariants: it listens on a socket file or on 127.0.0.1, nothing else; it is over only when every tree has ended.
+//! Invariants: it listens on a socket file or on 127.0.0.1, nothing else; it serves no process of a run; it is over only
+//! when every tree has ended.
 
 mod execute;
 mod listener;
+mod peer;
 mod refused;
 mod shop;
 mod stream;
@@ -22,6 +24,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use rustix::process::DumpableBehavior;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
@@ -108,16 +111,22 @@ impl Sidecar {
             tracing::warn!("hooks run as root, whose processes the kernel does not count; run as another user");
         }
         let listener = Listener::bind(&settings.listen).await?;
-        if let Some(refused) = &isolation.refused {
-            tracing::warn!(
-                refused,
-                "hooks share the network and the process list of this container"
-            );
+        // A run of the same user could read the token, and the input of other runs, in this process's memory.
+        if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::warn!(%error, "the memory of this process may be open to hooks");
         }
-        tracing::info!(at = %listener, processes_apart = isolation.processes, network_off = isolation.network, "serving hooks");
+        warn(&settings, &isolation);
+        tracing::info!(
+            at = %listener,
+            processes_apart = isolation.processes,
+            files_apart = isolation.files,
+            network_off = isolation.network,
+            "serving hooks"
+        );
+        let fenced = isolation.files;
         Ok(Self {
             listener,
-            shop: Arc::new(Shop::new(settings, Box::new(allow))),
+            shop: Arc::new(Shop::new(settings, Box::new(allow), fenced)),
             isolation,
         })
     }
@@ -143,6 +152,9 @@ impl Sidecar {
                 () = shutdown.cancelled() => break,
             };
             match incomer {
+                Ok(Incomer::Socket(stream)) if peer::is_of_a_run(&stream) => {
+                    tracing::warn!("a hook asked the executor itself; its connection is closed");
+                }
                 Ok(Incomer::Socket(stream)) => connect(&shop, stream),
                 Ok(Incomer::Loopback(stream)) => connect(&shop, stream),
                 Err(error) => {
@@ -160,6 +172,27 @@ impl Sidecar {
         if tokio::time::timeout(SHUTDOWN, shop.connections.wait()).await.is_err() {
             tracing::warn!("a client did not end its connection");
         }
+    }
+}
+
+/// Says what runs are not kept apart from.
+fn warn(settings: &Settings, isolation: &Isolation) {
+    let refused = isolation.refused.as_deref().unwrap_or("no reason given");
+    if !isolation.processes {
+        tracing::warn!(refused, "hooks see the process list of this container");
+    }
+    if !isolation.files {
+        tracing::warn!(
+            refused,
+            "hooks can read and change the files of other runs of this container: the kernel has no Landlock"
+        );
+    }
+    if settings.network == Network::OffWherePossible && !isolation.network {
+        tracing::warn!(
+            refused,
+            "hooks reach the network of the Pod: the kernel does not let it be off, and --network=off-where-possible goes \
+             on without"
+        );
     }
 }
 

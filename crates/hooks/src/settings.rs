@@ -1,10 +1,16 @@
 //! `Settings`: how a sidecar is set up. Defaults are in one place, `Settings::new`.
 
-use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-use crate::{Limits, Network};
+use crate::{Limits, Network, step::Fence};
 
 /// Where the sidecar listens. There is no way to name another address.
 #[derive(Debug, Clone)]
@@ -69,6 +75,12 @@ pub struct Settings {
     pub path: Vec<PathBuf>,
     /// Where runs have their private directories; an emptyDir. Default: the system's directory for temporary files.
     pub work: PathBuf,
+    /// What no run may open, beside `work` and the directory of the socket file, where the kernel can keep it from that:
+    /// where the token came from. Default none.
+    pub hidden: Vec<PathBuf>,
+    /// Where runs may write beside their own directory, and what is there is for all runs: a cache. Default none. Where
+    /// the kernel cannot keep them apart, they may write wherever the sidecar may.
+    pub writable: Vec<PathBuf>,
     /// Variables of the sidecar's own environment that every run gets. Default none.
     pub passed: BTreeMap<String, OsString>,
     /// How much one run may take.
@@ -94,6 +106,8 @@ impl Settings {
             step: step.into_iter().map(Into::into).collect(),
             path: ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from).into(),
             work: std::env::temp_dir(),
+            hidden: Vec::new(),
+            writable: Vec::new(),
             passed: BTreeMap::new(),
             limits: Limits::default(),
             network: Network::default(),
@@ -103,11 +117,46 @@ impl Settings {
             default_timeout: Duration::from_secs(30),
         }
     }
+
+    /// What a run may open.
+    pub(crate) fn fence(&self) -> Fence {
+        let socket = match &self.listen {
+            Listen::Socket(file) => Some(surroundings(file)),
+            Listen::Loopback { .. } => None,
+        };
+        let own = [self.work.clone()].into_iter().chain(socket);
+        Fence {
+            hidden: own.chain(self.hidden.iter().map(|file| surroundings(file))).collect(),
+            writable: self.writable.clone(),
+        }
+    }
+}
+
+/// The directory of a file, with which the file is hidden under any other name there, too; the file alone where that
+/// directory is one of the root's, such as `/etc` or `/run`.
+fn surroundings(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| folder.components().count() > 2);
+    folder.unwrap_or(file).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_hides_a_file_hides_no_part_of_the_system() {
+        let mut settings = Settings::new(Listen::Socket("/run/trellis/hooks.sock".into()), ["x"]);
+        settings.work = "/var/spool/hooks".into();
+        settings.hidden = vec!["/etc/hooks-token/token".into(), "/etc/token".into(), "/token".into()];
+        let expected = [
+            "/var/spool/hooks",
+            "/run/trellis",
+            "/etc/hooks-token",
+            "/etc/token",
+            "/token",
+        ];
+        assert_eq!(settings.fence().hidden, expected.map(PathBuf::from));
+    }
 
     #[test]
     fn a_token_is_strong_and_never_shown() {

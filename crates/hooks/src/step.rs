@@ -3,8 +3,8 @@
 //! ```text
 //!  sidecar ─▶ warden ──────────────▶ first ─────────────────▶ command
 //!             own process group,     limits, no new           own process group,
-//!             namespaces, subreaper, privileges, first of     whatever it starts
-//!             ends the tree, reports its PID namespace
+//!             namespaces, subreaper, privileges, a fence,     whatever it starts
+//!             ends the tree, reports first of its PID namespace
 //! ```
 //!
 //! Limits and namespaces are set by a process for itself and inherited by what it starts, which needs no code between
@@ -15,18 +15,21 @@
 //! Invariants: the warden ends only when the tree has ended; it ends the tree when it is told to (SIGTERM), when the
 //! sidecar is gone, when the tree has too many processes, and when the command is done.
 
+mod fence;
 mod first;
 mod isolation;
 mod tree;
 mod warden;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Limits, Network};
 
+pub(crate) use fence::Fence;
 pub use isolation::Isolation;
+pub(crate) use tree::parent_of;
 
 /// Exit code of a step that could not do its work.
 pub(crate) const BROKEN: u8 = 125;
@@ -38,15 +41,19 @@ const NOT_FOUND: u8 = 127;
 /// The running program, also when its file was replaced.
 pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
+/// The file of the warden's report, beside the run's own directory, in which the warden is. Every process of the
+/// container can read the arguments of every other, so those name no directory of a run.
+pub(crate) const REPORT: &str = "report";
+
 /// What the warden is asked to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// The sidecar's process id: when the warden's parent is another, the sidecar is gone.
     pub(crate) parent: u32,
-    /// Where the report is written.
-    pub(crate) report: PathBuf,
     pub(crate) network: Network,
     pub(crate) limits: Limits,
+    /// What the run may open, where the kernel can keep it from the rest.
+    pub(crate) fence: Option<Fence>,
 }
 
 /// What the warden found, written when the tree has ended.

@@ -25,6 +25,7 @@ fn every_flag_reaches_its_setting() {
         "--socket=/s",
         "--path=/a,/b",
         "--work=/w",
+        "--writable=/c,/d",
         "--network=off",
         "--at-once=2",
         "--queue=3",
@@ -44,6 +45,7 @@ fn every_flag_reaches_its_setting() {
     assert!(matches!(&settings.listen, Listen::Socket(file) if file.as_os_str() == "/s"));
     assert_eq!(settings.path, ["/a", "/b"].map(PathBuf::from));
     assert_eq!(settings.work, PathBuf::from("/w"));
+    assert_eq!(settings.writable, ["/c", "/d"].map(PathBuf::from));
     assert_eq!(settings.network, Network::Off);
     assert_eq!((settings.at_once, settings.queue), (2, 3));
     assert_eq!(settings.patience, Duration::from_secs(4));
@@ -88,6 +90,7 @@ fn what_would_run_nothing_or_anything_is_refused() {
     for (line, named) in [
         ("--at-once=0", "--at-once"),
         ("--path=bin", "--path"),
+        ("--writable=cache", "--writable"),
         ("--pass=LD_PRELOAD", "LD_PRELOAD"),
         ("--patience=soon", "soon"),
     ] {

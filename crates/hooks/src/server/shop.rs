@@ -15,7 +15,7 @@ use crate::{
     Allow, Asked, Isolation, Limits, Listen, Settings, environment, resolve,
     run::{FOLDER, Folder, Job},
     slots::Slots,
-    step::THIS_PROGRAM,
+    step::{Fence, THIS_PROGRAM},
     wire::{self, Request},
 };
 
@@ -30,6 +30,7 @@ pub(super) struct Shop {
     allow: Box<dyn Allow>,
     slots: Slots,
     path: OsString,
+    fence: Option<Fence>,
     /// Ends all runs and connections.
     pub(super) stop: CancellationToken,
     pub(super) runs: TaskTracker,
@@ -45,8 +46,10 @@ impl fmt::Debug for Shop {
 }
 
 impl Shop {
-    pub(super) fn new(settings: Settings, allow: Box<dyn Allow>) -> Self {
+    /// `fenced`: whether the kernel can keep runs from the files of others.
+    pub(super) fn new(settings: Settings, allow: Box<dyn Allow>, fenced: bool) -> Self {
         Self {
+            fence: fenced.then(|| settings.fence()),
             slots: Slots::new(settings.at_once, settings.queue, settings.patience),
             path: std::env::join_paths(&settings.path).unwrap_or_default(),
             settings,
@@ -106,6 +109,7 @@ impl Shop {
                 timeout,
                 limits,
                 network: settings.network,
+                fence: shop.fence.clone(),
                 step: settings.step.clone(),
                 folder,
                 slot,

@@ -1,4 +1,4 @@
-//! `first`: sets its own limits, starts the command, and ends with it. In a PID namespace it is process 1.
+//! `first`: sets its own limits, closes its fence, starts the command, and ends with it. In a PID namespace it is process 1.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,7 +13,7 @@ use rustix::process::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{CANNOT_START, NOT_FOUND, broken};
+use super::{CANNOT_START, Fence, NOT_FOUND, broken, fence};
 use crate::Limits;
 
 /// What `first` is asked to do.
@@ -22,11 +22,18 @@ pub(super) struct Order {
     pub(super) limits: Limits,
     /// Whether the kernel counts the processes of this run apart from all others of the same user.
     pub(super) counted_apart: bool,
+    /// `None` where the kernel has no fences.
+    pub(super) fence: Option<Fence>,
 }
 
 pub(super) fn run(order: &Order, program: &OsStr, args: impl Iterator<Item = OsString>) -> ExitCode {
     if let Err(error) = limit(order) {
         return broken(&format!("cannot set the limits of the run: {error}"));
+    }
+    if let Some(fence) = &order.fence
+        && let Err(error) = fence::close(fence, program)
+    {
+        return broken(&error);
     }
     let child = match Command::new(program).args(args).process_group(0).spawn() {
         Ok(child) => child,

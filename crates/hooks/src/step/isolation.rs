@@ -2,7 +2,7 @@
 //!
 //! Invariant: what was refused is said, with the kernel's reason, and never taken for done.
 
-use std::{fs, io, process::ExitCode};
+use std::{ffi::OsStr, fs, io, process::ExitCode};
 
 use rustix::{
     process::{getegid, geteuid},
@@ -10,17 +10,24 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::broken;
+use super::{Fence, THIS_PROGRAM, broken, fence};
 use crate::Network;
 
 /// What the kernel lets a run be kept apart from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own to the kernel, and any of them may be answered by no"
+)]
 pub struct Isolation {
     /// The run has a PID namespace: its end is the end of all its processes, by the kernel.
     pub processes: bool,
     /// The run has a user namespace of its own, so that the kernel counts its processes apart.
     pub users: bool,
+    /// The run can open no file of another run, of the socket's directory or of the token's, and writes only in its own
+    /// directory (Landlock).
+    pub files: bool,
     /// The run has a network namespace without any interface that is up.
     pub network: bool,
     /// Why not, when something wanted was refused.
@@ -47,6 +54,7 @@ pub(super) fn enter(network: Network) -> Isolation {
                 users: true,
                 network: wants_network,
                 refused,
+                ..Isolation::default()
             };
         }
         Err(error) => error,
@@ -55,9 +63,8 @@ pub(super) fn enter(network: Network) -> Isolation {
     match unshare(apart) {
         Ok(()) => Isolation {
             processes: true,
-            users: false,
             network: wants_network,
-            refused: None,
+            ..Isolation::default()
         },
         Err(_) => Isolation {
             refused: Some(format!("the kernel refuses new namespaces: {refused}")),
@@ -83,7 +90,16 @@ fn map(user: u32, group: u32) -> io::Result<()> {
 
 /// Says as JSON on standard output what the kernel allows here.
 pub(super) fn probe(network: Network) -> ExitCode {
-    match serde_json::to_string(&enter(network)) {
+    let mut found = enter(network);
+    let closed = rustix::thread::set_no_new_privs(true)
+        .map_err(|error| error.to_string())
+        .and_then(|()| fence::close(&Fence::default(), OsStr::new(THIS_PROGRAM)));
+    found.files = closed.is_ok();
+    if let Err(error) = closed {
+        let refused = found.refused.take().map(|before| format!("{before}; "));
+        found.refused = Some(format!("{}{error}", refused.unwrap_or_default()));
+    }
+    match serde_json::to_string(&found) {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS

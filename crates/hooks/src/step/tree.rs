@@ -17,9 +17,8 @@ pub(super) fn below(root: u32) -> BTreeSet<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     for pid in entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // Zombies too: one may be the first thread of a process that lives on.
-        if let Some(parent) = parent(&stat) {
+        if let Some(parent) = parent_of(pid) {
             children.entry(parent).or_default().push(pid);
         }
     }
@@ -33,6 +32,11 @@ pub(super) fn below(root: u32) -> BTreeSet<u32> {
         }
     }
     found
+}
+
+/// The parent of a process; `None` when it has ended or cannot be seen.
+pub(crate) fn parent_of(pid: u32) -> Option<u32> {
+    parent(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The parent in a line of `/proc/PID/stat`: state and parent follow the last `)`, since a name may hold any character.

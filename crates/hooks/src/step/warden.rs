@@ -8,6 +8,7 @@ use std::{
     fs,
     io::Write as _,
     os::unix::process::parent_id,
+    path::Path,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -15,7 +16,7 @@ use std::{
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BROKEN, Ended, Order, Report, THIS_PROGRAM, broken, first, isolation, tree};
+use super::{BROKEN, Ended, Order, REPORT, Report, THIS_PROGRAM, broken, first, isolation, tree};
 use crate::Network;
 
 /// How often the tree is counted and the sidecar looked for.
@@ -36,7 +37,7 @@ pub(super) fn run(order: &Order, program: &OsStr, args: Vec<OsString>) -> ExitCo
     let report = Report { ended, isolation };
     match serde_json::to_vec(&report)
         .map_err(|error| error.to_string())
-        .and_then(|text| write(order, &text))
+        .and_then(|text| write(&text))
     {
         Ok(()) => ExitCode::from(code),
         Err(error) => broken(&format!("cannot report: {error}")),
@@ -44,9 +45,10 @@ pub(super) fn run(order: &Order, program: &OsStr, args: Vec<OsString>) -> ExitCo
 }
 
 /// A file of its own in place of whatever the run may have put there.
-fn write(order: &Order, text: &[u8]) -> Result<(), String> {
-    let _ = fs::remove_file(&order.report);
-    fs::File::create_new(&order.report)
+fn write(text: &[u8]) -> Result<(), String> {
+    let place = Path::new("..").join(REPORT);
+    let _ = fs::remove_file(&place);
+    fs::File::create_new(&place)
         .and_then(|mut file| file.write_all(text))
         .map_err(|error| error.to_string())
 }
@@ -92,6 +94,7 @@ fn start(order: &Order, counted_apart: bool, program: &OsStr, args: Vec<OsString
     let limits = first::Order {
         limits: order.limits,
         counted_apart,
+        fence: order.fence.clone(),
     };
     let limits = serde_json::to_string(&limits).map_err(|error| error.to_string())?;
     // The words between the program and `warden` lead here; they lead to the next step as well.

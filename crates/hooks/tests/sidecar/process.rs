@@ -101,6 +101,8 @@ fn settings(options: &Value) -> Result<Settings, String> {
     };
     let mut settings = Settings::new(listen, ["hooks-step"]);
     settings.work = PathBuf::from(text("work").unwrap_or_default());
+    settings.hidden = text("hidden").map(PathBuf::from).into_iter().collect();
+    settings.writable = text("writable").map(PathBuf::from).into_iter().collect();
     settings.network = match text("network") {
         Some("off") => Network::Off,
         Some("on") => Network::On,
