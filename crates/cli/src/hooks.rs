@@ -121,7 +121,7 @@ struct RunLimits {
     /// Open files of each process of a run
     #[arg(long = "limit-files", default_value_t = DEFAULTS.limits.files, value_name = "N")]
     files: u64,
-    /// Size of each file that a run writes
+    /// Size of each file that a run writes, and of all of them together
     #[arg(long = "limit-file-size", default_value_t = DEFAULTS.limits.file_size, value_name = "BYTES")]
     file_size: u64,
     /// Processes of a run

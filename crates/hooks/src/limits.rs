@@ -11,7 +11,8 @@ pub struct Limits {
     pub memory: u64,
     /// Open files of each process (`RLIMIT_NOFILE`). Default 256.
     pub files: u64,
-    /// Bytes of each written file (`RLIMIT_FSIZE`). Default 1 GiB.
+    /// Bytes of each written file (`RLIMIT_FSIZE`), and of all files of a run together, which the warden counts several
+    /// times a second. Default 1 GiB.
     pub file_size: u64,
     /// Processes of one run, all together. Default 64. Where the run has a user namespace of its own the kernel
     /// enforces it (`RLIMIT_NPROC`); elsewhere the warden counts and ends a run that has more.

@@ -133,6 +133,8 @@ pub(crate) enum End {
     TimedOut(Duration),
     #[error("{stream} has more than {limit} bytes")]
     TooLarge { stream: &'static str, limit: u64 },
+    #[error("{0}")]
+    Wrote(String),
     #[error("has more than {0} processes")]
     TooManyProcesses(u32),
     #[error("cancelled")]
@@ -146,7 +148,7 @@ impl End {
         match self {
             Self::Exited(_) => Word::Exited,
             Self::TimedOut(_) => Word::TimedOut,
-            Self::TooLarge { .. } => Word::TooLarge,
+            Self::TooLarge { .. } | Self::Wrote(_) => Word::TooLarge,
             Self::TooManyProcesses(_) => Word::TooManyProcesses,
             Self::Cancelled => Word::Cancelled,
             Self::Broken(_) => Word::Broken,
@@ -273,6 +275,7 @@ fn reported(job: &Job) -> End {
     match report.map(|report| report.ended) {
         Ok(Ended::Exited(code)) => End::Exited(code),
         Ok(Ended::TooManyProcesses) => End::TooManyProcesses(job.limits.processes),
+        Ok(Ended::Wrote(why)) => End::Wrote(why),
         Ok(Ended::Stopped) => End::Cancelled,
         Ok(Ended::Broken(why)) => End::Broken(why),
         Err(error) => End::Broken(format!("its warden left no report ({error})")),

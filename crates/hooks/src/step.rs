@@ -13,11 +13,12 @@
 //! the tree by walking it. Control groups would do the same, but a container's are read-only.
 //!
 //! Invariants: the warden ends only when the tree has ended; it ends the tree when it is told to (SIGTERM), when the
-//! sidecar is gone, when the tree has too many processes, and when the command is done.
+//! sidecar is gone, when the tree has too many processes or has written too much, and when the command is done.
 
 mod fence;
 mod first;
 mod isolation;
+mod space;
 mod tree;
 mod warden;
 
@@ -72,6 +73,8 @@ pub(crate) enum Ended {
     Stopped,
     /// It had more processes than it may.
     TooManyProcesses,
+    /// It has written more than it may; in words.
+    Wrote(String),
     /// It never started.
     Broken(String),
 }

@@ -151,6 +151,33 @@ async fn files_and_their_size_are_limited() {
     assert!(matches!(error, Error::Failed { code: 1 | 153, .. }), "{error:?}");
 }
 
+/// Each file is within its limit; all of them together are not.
+#[rstest]
+#[case::many_files("for n in 1 2 3 4 5 6; do head -c 900000 /dev/zero > $n; done")]
+#[case::in_folders("mkdir -p a/b; head -c 900000 /dev/zero > a/b/1; head -c 900000 /dev/zero > a/2; chmod 0500 a")]
+#[case::without_names("for n in 1 2 3; do exec {fd}> x; rm x; head -c 900000 /dev/zero >&$fd; done")]
+#[case::out_of_sight("mkdir a; head -c 900000 /dev/zero > a/1; cp a/1 a/2; chmod 0 a")]
+#[tokio::test]
+async fn what_a_run_writes_is_limited_as_a_whole(
+    #[case] script: &str,
+    #[values(Kernel::Allows, Kernel::Refuses)] kernel: Kernel,
+) {
+    let process = kernel.start(json!({ "file_size": 1_000_000 }));
+    let mark = mark();
+    let error = said(&process, &shell(&format!("{script}; sleep {mark}")))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::TooLarge(text)
+            if text.contains("has written more than 1000000 bytes") || text.contains("cannot be counted")),
+        "{error:?}"
+    );
+    assert!(marked(&mark).is_empty());
+    until("its directory is gone", || process.folders() == 0).await;
+    let within = shell("head -c 900000 /dev/zero > 1; sleep 0.3; rm 1; head -c 900000 /dev/zero > 2; sleep 0.3; ls");
+    assert_eq!(said(&process, &within).await.unwrap(), "2\n");
+}
+
 #[tokio::test]
 async fn the_working_directory_is_private_empty_and_removed() {
     let process = Process::start(json!({}));

@@ -10,17 +10,19 @@ use std::{
     os::unix::process::parent_id,
     path::Path,
     process::{Command, ExitCode},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{BROKEN, Ended, Order, REPORT, Report, THIS_PROGRAM, broken, first, isolation, tree};
+use super::{BROKEN, Ended, Order, REPORT, Report, THIS_PROGRAM, broken, first, isolation, space, tree};
 use crate::Network;
 
 /// How often the tree is counted and the sidecar looked for.
 const ROUND: Duration = Duration::from_millis(50);
+/// At least how long after one look at what was written the next one is, as a multiple of what the look took.
+const PAUSE: u32 = 10;
 
 pub(super) fn run(order: &Order, program: &OsStr, args: Vec<OsString>) -> ExitCode {
     let isolation = isolation::enter(order.network);
@@ -67,6 +69,7 @@ fn watch(order: &Order, counted_apart: bool, program: &OsStr, args: Vec<OsString
         let command = start(order, counted_apart, program, args)?;
         first::let_go();
         let mut round = tokio::time::interval(ROUND);
+        let mut look = Instant::now();
         let ended = loop {
             if let Some(code) = reap(command) {
                 break Ended::Exited(code);
@@ -79,8 +82,16 @@ fn watch(order: &Order, counted_apart: bool, program: &OsStr, args: Vec<OsString
                         break Ended::Stopped;
                     }
                     // `first` is not one of the command's.
-                    if tree::below(std::process::id()).len() > order.limits.processes as usize + 1 {
+                    let tree = tree::below(std::process::id());
+                    if tree.len() > order.limits.processes as usize + 1 {
                         break Ended::TooManyProcesses;
+                    }
+                    if Instant::now() >= look {
+                        let start = Instant::now();
+                        if let Some(why) = space::excess(Path::new("."), &tree, order.limits.file_size) {
+                            break Ended::Wrote(why);
+                        }
+                        look = Instant::now() + start.elapsed() * PAUSE;
                     }
                 }
             }
