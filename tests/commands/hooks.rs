@@ -347,6 +347,118 @@ async fn on_loopback_only_who_has_the_token_is_answered() {
     assert!(!pod.log().contains("0123456789abcdef0123"), "{}", pod.log());
 }
 
+/// Who ran what, for whom, and how it ended: in the log as it is by default, and no value with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_run_and_every_refusal_is_one_line_in_the_log() {
+    let pod = Pod::new().await;
+    let _sidecar = pod.start(&[]).await;
+    let lines = |message: &str| -> Vec<Value> {
+        let log = pod.log();
+        let parsed = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        parsed.filter(|line| line["message"] == message).collect()
+    };
+    let ask = |script: &str, namespace: &str, timeout: &str| {
+        json!({ "command": "bash", "args": ["-c", script, "an-argument"], "env": { "KEY": "a-variable" }, "stdin": "aGVsbG8=",
+            "namespace": namespace, "timeout": timeout })
+    };
+    assert_eq!(
+        pod.execute(&ask("cat; echo some-error >&2; exit 3", "shop", "1m")).0,
+        200
+    );
+    assert_eq!(pod.execute(&ask("sleep 60", "shop", "300ms")).0, 200);
+    let ran = lines("hook ran");
+    assert_eq!(ran.len(), 2, "{}", pod.log());
+    let told = |line: &Value, name: &str| line[name].clone();
+    for (name, expected) in [
+        ("command", json!("bash")),
+        ("namespace", json!("shop")),
+        ("exit", json!(3)),
+        ("end", json!("exited with code 3")),
+        ("stdin", json!(5)),
+        ("stdout", json!(5)),
+        ("stderr", json!(11)),
+    ] {
+        assert_eq!(told(&ran[0], name), expected, "{name} in {}", ran[0]);
+    }
+    assert!(ran[0]["milliseconds"].is_u64(), "{}", ran[0]);
+    assert_eq!(ran[1]["end"], "timed out after 300ms");
+
+    assert_eq!(pod.execute(&json!({ "command": "cat", "namespace": "other" })).0, 403);
+    assert_eq!(
+        pod.execute(&json!({ "command": "tr", "env": { "LUA_INIT": "a-variable" } }))
+            .0,
+        400
+    );
+    let refused = lines("hook refused");
+    assert_eq!(refused.len(), 2, "{}", pod.log());
+    for (name, expected) in [
+        ("command", json!("cat")),
+        ("namespace", json!("other")),
+        ("status", json!(403)),
+    ] {
+        assert_eq!(told(&refused[0], name), expected, "{name} in {}", refused[0]);
+    }
+    assert!(
+        refused[1]["why"].as_str().unwrap().contains("LUA_INIT"),
+        "{}",
+        refused[1]
+    );
+    assert_eq!(
+        pod.curl(&[
+            "--data-binary",
+            "{\"command\": 7, \"a-secret\"",
+            "http://localhost/execute"
+        ])
+        .0,
+        400
+    );
+    assert_eq!(lines("request refused").len(), 1, "{}", pod.log());
+    let log = pod.log();
+    for part in [
+        "an-argument",
+        "a-variable",
+        "hello",
+        "aGVsbG8",
+        "some-error",
+        "a-secret",
+        "sleep 60",
+    ] {
+        assert!(!log.contains(part), "{part} in {log}");
+    }
+}
+
+/// A whitelist that has namespaces is not passed by from inside a run, and one run is not open to another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_reaches_neither_the_sidecar_nor_what_others_wrote() {
+    let pod = Pod::new().await;
+    pod.mount(
+        "..2",
+        "commands: { bash: { allowed: true }, tr: { allowed: true } }\nnamespaces: { inside: { commands: [bash] }, outside: { commands: [tr] } }",
+    );
+    let _sidecar = pod.start(&[]).await;
+    assert!(pod.log().contains("\"files_apart\":true"), "{}", pod.log());
+    let asked = json!({ "command": "tr", "args": ["a", "b"], "stdin": "YQ==", "namespace": "outside" });
+    let (status, text) = pod.execute(&asked);
+    assert!(status == 200 && text.contains("Yg=="), "{status} {text}");
+    let inside = |script: String| json!({ "command": "bash", "args": ["-c", script], "namespace": "inside" });
+    let post = format!(
+        "curl -sS --unix-socket {} --data-binary '{asked}' http://localhost/execute",
+        pod.file("s").display()
+    );
+    let (status, text) = pod.execute(&inside(post));
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &answer["stdout"]), (200, &json!("")), "{text}");
+    assert_ne!(answer["exitCode"], 0, "{text}");
+
+    let work = pod.file("work");
+    let left = format!("echo left > {0}/left; echo left > {0}/../left; ls {0}", work.display());
+    let (_, text) = pod.execute(&inside(left));
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["stdout"], "", "{text}");
+    until("its directory is gone", || fs::read_dir(&work).unwrap().count() == 0).await;
+    assert!(!pod.file("left").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whitelist_is_judged_without_a_sidecar() {
     let pod = Pod::new().await;
@@ -365,6 +477,11 @@ async fn a_whitelist_is_judged_without_a_sidecar() {
     let said = lint(&[]).await;
     assert_eq!(said.code, Some(0), "{}", said.talk);
     assert!(said.data.contains("risk: command \"bash\": a shell"), "{}", said.data);
+    assert!(
+        said.data.contains("risk: command \"tr\": it takes any variables"),
+        "{}",
+        said.data
+    );
     let told = lint(&["--json"]).await.json();
     assert_eq!(
         (&told["broken"], &told["risks"][0]["command"]),
@@ -379,7 +496,9 @@ async fn a_whitelist_is_judged_without_a_sidecar() {
     );
     let said = lint(&[]).await;
     assert!(
-        said.data.starts_with("broken: ") && said.code == Some(1),
+        said.data
+            .starts_with("broken: the whitelist is not understood (a command has allowed")
+            && said.code == Some(1),
         "{}",
         said.data
     );

@@ -6,8 +6,9 @@
 //!  timeout, caller gone ─▶ end of the tree    └ stderr ─▶ keep ─▶ its last bytes
 //! ```
 //!
-//! Invariants: a run's slot and directory are given back only when its tree has ended; whoever drops [`Started`]
-//! ends the run; no more than a few buffers of either stream are in memory.
+//! Invariants: a run leaves one line in the log, without arguments, variables and data; its slot and directory are
+//! given back only when its tree has ended; whoever drops [`Started`] ends the run; no more than a few buffers of either
+//! stream are in memory.
 
 mod streams;
 mod tail;
@@ -52,6 +53,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What is run.
 #[derive(Debug)]
 pub(crate) struct Job {
+    /// As it was asked for, and for whom: for the log.
+    pub(crate) command: String,
+    pub(crate) namespace: Option<String>,
     pub(crate) file: PathBuf,
     pub(crate) args: Vec<String>,
     pub(crate) env: BTreeMap<OsString, OsString>,
@@ -144,6 +148,13 @@ pub(crate) enum End {
 }
 
 impl End {
+    fn code(&self) -> Option<u8> {
+        match self {
+            Self::Exited(code) => Some(*code),
+            _ => None,
+        }
+    }
+
     pub(crate) fn word(&self) -> Word {
         match self {
             Self::Exited(_) => Word::Exited,
@@ -215,12 +226,14 @@ where
     B: Body<Data = Bytes> + Send + Unpin,
     B::Error: Send,
 {
-    let deadline = Instant::now() + job.timeout;
+    let start = Instant::now();
+    let deadline = start + job.timeout;
     let mut stderr = Tail::default();
+    let (mut fed, mut pumped) = (0, 0);
     let gone = CancellationToken::new();
     let early = {
-        let feed = streams::feed(child.stdin.take(), stdin, job.limits.stdin, &gone);
-        let pump = streams::pump(child.stdout.take(), output, job.limits.stdout, &gone);
+        let feed = streams::feed(child.stdin.take(), stdin, job.limits.stdin, &gone, &mut fed);
+        let pump = streams::pump(child.stdout.take(), output, job.limits.stdout, &gone, &mut pumped);
         let keep = streams::keep(child.stderr.take(), &mut stderr, job.limits.stderr, &gone);
         let wait = async {
             let status = child.wait().await;
@@ -240,6 +253,17 @@ where
         end(&mut child).await;
     }
     let end = early.unwrap_or_else(|| reported(&job));
+    tracing::info!(
+        command = job.command,
+        namespace = job.namespace,
+        %end,
+        exit = end.code(),
+        milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        stdin = fed,
+        stdout = pumped,
+        stderr = stderr.total(),
+        "hook ran"
+    );
     let Job { folder, slot, .. } = job;
     let removed = tokio::task::spawn_blocking(move || folder.remove()).await;
     if !matches!(removed, Ok(Ok(()))) {

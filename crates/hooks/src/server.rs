@@ -249,7 +249,7 @@ async fn answer(shop: Arc<Shop>, request: Request<Incoming>) -> Result<Response<
         _ => Err(Refused::Path),
     };
     Ok(answer.unwrap_or_else(|refused| {
-        tracing::debug!(path, %refused, "refused");
+        refused.tell(&path);
         refused.answer()
     }))
 }

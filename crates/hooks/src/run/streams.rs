@@ -23,12 +23,13 @@ const BUFFER: usize = 256 * 1024;
 /// How long a stream may stay open after the warden has ended: only a process that escaped it can hold it open.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// Passes the body on to standard input. A command that does not read all of it is served as well.
+/// Passes the body on to standard input and counts it. A command that does not read all of it is served as well.
 pub(super) async fn feed<B>(
     stdin: Option<ChildStdin>,
     mut body: B,
     limit: u64,
     gone: &CancellationToken,
+    total: &mut u64,
 ) -> Result<(), End>
 where
     B: Body<Data = Bytes> + Send + Unpin,
@@ -38,7 +39,6 @@ where
         // The default size does too, only slower.
         let _ = rustix::pipe::fcntl_setpipe_size(stdin, BUFFER);
     }
-    let mut total = 0_u64;
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
@@ -48,8 +48,8 @@ where
         // The caller did not send all of it: what was sent must not be taken for the whole.
         let Ok(frame) = frame else { return Err(End::Cancelled) };
         let Ok(mut data) = frame.into_data() else { continue };
-        total = total.saturating_add(data.len() as u64);
-        if total > limit {
+        *total = total.saturating_add(data.len() as u64);
+        if *total > limit {
             return Err(End::TooLarge { stream: "stdin", limit });
         }
         if let Some(pipe) = &mut stdin {
@@ -71,20 +71,20 @@ where
     Ok(())
 }
 
-/// Passes standard output on.
+/// Passes standard output on and counts it.
 pub(super) async fn pump(
     stdout: Option<ChildStdout>,
     output: mpsc::Sender<Bytes>,
     limit: u64,
     gone: &CancellationToken,
+    total: &mut u64,
 ) -> Result<(), End> {
     let Some(mut stdout) = stdout else { return Ok(()) };
     let _ = rustix::pipe::fcntl_setpipe_size(&stdout, BUFFER);
-    let mut total = 0_u64;
     let mut buffer = BytesMut::new();
     while let Some(read) = next(&mut stdout, &mut buffer, gone).await {
-        total = total.saturating_add(read.len() as u64);
-        if total > limit {
+        *total = total.saturating_add(read.len() as u64);
+        if *total > limit {
             return Err(End::TooLarge {
                 stream: "stdout",
                 limit,

@@ -31,6 +31,13 @@ pub(super) enum Refused {
     Busy(#[from] Busy),
     #[error("cannot run hooks now: {0}")]
     Unable(#[from] io::Error),
+    /// The hook that was asked for, as the log names it.
+    #[error("{why}")]
+    Hook {
+        command: String,
+        namespace: Option<String>,
+        why: Box<Refused>,
+    },
 }
 
 impl Refused {
@@ -44,6 +51,30 @@ impl Refused {
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Hook { why, .. } => why.status(),
+        }
+    }
+
+    /// One line in the log. What was asked may be a secret where it was not understood.
+    pub(super) fn tell(&self, path: &str) {
+        let (status, path) = (self.status().as_u16(), cut(path));
+        let (hook, why) = match self {
+            Self::Hook {
+                command,
+                namespace,
+                why,
+            } => (Some((command, namespace)), why.as_ref()),
+            other => (None, other),
+        };
+        let why = match why {
+            Self::Bad(_) => "the request is not as it must be; the answer says why".to_owned(),
+            other => cut(&other.to_string()),
+        };
+        if let Some((command, namespace)) = hook {
+            let namespace = namespace.as_deref().map(cut);
+            tracing::info!(path, status, command = cut(command), namespace, why, "hook refused");
+        } else {
+            tracing::info!(path, status, why, "request refused");
         }
     }
 
@@ -54,6 +85,7 @@ impl Refused {
             Self::Method(methods) => Some((header::ALLOW, *methods)),
             Self::Busy(_) => Some((header::RETRY_AFTER, "1")),
             Self::Stranger => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            Self::Hook { why, .. } if matches!(**why, Self::Busy(_)) => Some((header::RETRY_AFTER, "1")),
             _ => None,
         };
         if let Some((name, value)) = extra {
@@ -61,4 +93,9 @@ impl Refused {
         }
         answer
     }
+}
+
+/// As much of it as a line of the log may have.
+fn cut(text: &str) -> String {
+    text.chars().take(256).collect()
 }

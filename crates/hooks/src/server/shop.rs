@@ -72,6 +72,15 @@ impl Shop {
 
     /// A job for what was asked, when it may run and has its turn.
     pub(super) async fn admit(self: &Arc<Self>, request: Request, limits: Limits) -> Result<Job, Refused> {
+        let (command, namespace) = (request.command.clone(), request.namespace.clone());
+        self.judge(request, limits).await.map_err(|why| Refused::Hook {
+            command,
+            namespace,
+            why: Box::new(why),
+        })
+    }
+
+    async fn judge(self: &Arc<Self>, request: Request, limits: Limits) -> Result<Job, Refused> {
         let timeout = wire::timeout(&request.timeout, self.settings.default_timeout).map_err(Refused::Bad)?;
         for (name, value) in &request.env {
             environment::check(name, value)?;
@@ -95,7 +104,6 @@ impl Shop {
             env: &env,
         };
         let permit = self.allow.allow(&asked)?;
-        tracing::debug!(namespace, command = request.command, "hook allowed");
         let slot = self.slots.take().await?;
         let shop = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
@@ -103,6 +111,8 @@ impl Shop {
             let file = resolve::resolve(&request.command, &permit, &settings.path)?;
             let folder = Folder::new(&settings.work)?;
             Ok(Job {
+                command: request.command,
+                namespace: request.namespace,
                 file,
                 env: environment::whole(&shop.path, &folder.work(), &settings.passed, &request.env),
                 args: request.args,
