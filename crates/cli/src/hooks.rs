@@ -38,8 +38,9 @@ static DEFAULTS: LazyLock<Settings> = LazyLock::new(|| Settings::new(Listen::Soc
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
+    // Much more than the arguments of any other command.
     #[command(flatten)]
-    serve: Serve,
+    serve: Box<Serve>,
 }
 
 #[derive(clap::Subcommand)]
@@ -152,7 +153,7 @@ enum Reach {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Some(Command::Lint(args)) => lint::run(&args),
-        None => serve(args.serve),
+        None => serve(*args.serve),
     }
 }
 
