@@ -55,6 +55,10 @@
 {{- if gt (int64 .Values.artifacts.maxBytes) (include "trellis.bytes" .Values.spool.sizeLimit | int64) }}
 {{- fail (printf "artifacts.maxBytes is %d, which does not fit into spool.sizeLimit=%s: the Pod would be evicted; give the spool a few times artifacts.maxBytes" (int64 .Values.artifacts.maxBytes) .Values.spool.sizeLimit) }}
 {{- end }}
+{{- $spool := include "trellis.bytes" .Values.spool.sizeLimit | int64 }}
+{{- if gt (int64 (.Values.spool.maxBytes | default 0)) $spool }}
+{{- fail (printf "spool.maxBytes is %d, more than spool.sizeLimit=%s: the Pod would be evicted before anything waits" (int64 .Values.spool.maxBytes) .Values.spool.sizeLimit) }}
+{{- end }}
 {{- $memory := include "trellis.bytes" (((.Values.resources).limits).memory | default "") | int64 }}
 {{- if and (eq .Values.storage.backend "memory") (gt $memory 0) (ge (int64 .Values.storage.memory.bytes) $memory) }}
 {{- fail (printf "storage.memory.bytes is %d, and resources.limits.memory=%s: the operator would be killed before the storage is full" (int64 .Values.storage.memory.bytes) (toString .Values.resources.limits.memory)) }}
@@ -150,6 +154,8 @@
   value: {{ toString $value | quote }}
 {{- end }}
 {{- end }}
+- name: SPOOL_MAX_BYTES
+  value: {{ .Values.spool.maxBytes | default (div (mul 3 (include "trellis.bytes" .Values.spool.sizeLimit | int64)) 4) | int64 | quote }}
 {{- if include "trellis.hooks" . }}
 - name: HOOK_EXECUTOR_ENDPOINT
   value: {{ include "trellis.hooks.endpoint" . }}

@@ -112,6 +112,10 @@ const REFUSED: &[(&str, &str)] = &[
         "spool.sizeLimit=2Gi",
     ),
     (
+        "controllers={external-source},replicas=1,spool.maxBytes=3000000000",
+        "spool.maxBytes is 3000000000",
+    ),
+    (
         "controllers={external-source},replicas=1,storage.backend=memory,storage.memory.bytes=268435456",
         "resources.limits.memory=256Mi",
     ),
