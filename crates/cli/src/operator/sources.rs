@@ -38,6 +38,9 @@ pub(crate) struct Sources {
     /// The folder is the same for every replica, so that each may serve it
     #[arg(long, env = "STORAGE_SHARED", value_parser = BoolishValueParser::new())]
     storage_shared: bool,
+    /// Most bytes of all artifacts together in backend disk; default: as many as there is room for
+    #[arg(long, env = "STORAGE_MAX_BYTES", value_name = "BYTES")]
+    storage_max_bytes: Option<u64>,
     /// Most bytes of all artifacts together in backend memory
     #[arg(long, env = "STORAGE_MEMORY_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     storage_memory: u64,
@@ -134,6 +137,7 @@ impl Sources {
                     .or_else(|| variable("PVC_STORAGE_PATH").map(PathBuf::from))
                     .unwrap_or_else(|| PathBuf::from("/data/artifacts")),
                 shared: self.storage_shared,
+                limit: self.storage_max_bytes,
             },
             Kind::Memory => Backend::Memory {
                 limit: self.storage_memory,
@@ -260,7 +264,14 @@ mod tests {
             format!("{told:?}"),
             format!("{default:?}").replace("exempt: None", "exempt: Some")
         );
-        assert!(matches!(options.backend, Backend::Disk { shared: false, .. }));
+        assert!(matches!(
+            options.backend,
+            Backend::Disk {
+                shared: false,
+                limit: None,
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -312,7 +323,15 @@ mod tests {
 
     #[test]
     fn the_old_word_for_a_disk_is_understood() {
-        let options = options(&["--storage-backend=pvc", "--storage-path=/srv", "--storage-shared"]).unwrap();
-        assert!(matches!(options.backend, Backend::Disk { path, shared: true } if path.ends_with("srv")));
+        let options = options(&[
+            "--storage-backend=pvc",
+            "--storage-path=/srv",
+            "--storage-shared",
+            "--storage-max-bytes=9",
+        ])
+        .unwrap();
+        assert!(
+            matches!(options.backend, Backend::Disk { path, shared: true, limit: Some(9) } if path.ends_with("srv"))
+        );
     }
 }

@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use trellis_fetch::{Client, Generators};
 use trellis_runtime::{controller, metrics::Metrics};
 use trellis_sources::egress::EgressPolicy;
-use trellis_store::{Cached, Disk, Limits, Memory, S3, S3Settings, Server, ServerError, ServerSettings, Storage};
+use trellis_store::{
+    Cached, Disk, Limits, Memory, Quota, S3, S3Settings, Server, ServerError, ServerSettings, Storage,
+};
 
 use super::{ExternalSources, Policy, Settings, production::patience, sweep};
 
@@ -28,6 +30,8 @@ pub enum Backend {
         path: PathBuf,
         /// Whether it is the same one for every replica.
         shared: bool,
+        /// Most bytes of all artifacts together; none: as many as there is room for.
+        limit: Option<u64>,
     },
     /// In this process: everything is fetched again after a restart.
     Memory {
@@ -76,9 +80,16 @@ impl Artifacts {
     /// Opens the storage. Nothing is asked of upstreams or of a bucket, and nothing is served yet.
     pub async fn open(options: Options) -> trellis_store::Result<Self> {
         let (storage, shared): (Arc<dyn Storage>, bool) = match &options.backend {
-            Backend::Disk { path, shared } => (cached(Disk::open(path).await?), *shared),
+            Backend::Disk { path, shared, limit } => {
+                let disk = Arc::new(Disk::open(path).await?);
+                let disk = match limit {
+                    None => cached(disk),
+                    Some(limit) => cached(Arc::new(Quota::new(disk, *limit))),
+                };
+                (disk, *shared)
+            }
             Backend::Memory { limit } => (Arc::new(Memory::bounded(*limit)), false),
-            Backend::S3(settings) => (cached(S3::new(settings)?), true),
+            Backend::S3(settings) => (cached(Arc::new(S3::new(settings)?)), true),
         };
         let fetch = trellis_fetch::Settings {
             patience,
@@ -142,6 +153,6 @@ impl Artifacts {
 }
 
 /// With the last small files held, for as long as the backend is away.
-fn cached(backend: impl Storage + 'static) -> Arc<dyn Storage> {
-    Arc::new(Cached::new(Arc::new(backend), Limits::default()))
+fn cached(backend: Arc<dyn Storage>) -> Arc<dyn Storage> {
+    Arc::new(Cached::new(backend, Limits::default()))
 }

@@ -13,6 +13,7 @@ mod client;
 mod disk;
 mod memory;
 mod proxy;
+mod quota;
 mod s3;
 mod server;
 mod service;
