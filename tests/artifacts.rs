@@ -12,6 +12,8 @@ mod applied;
 mod archive;
 #[path = "artifacts/collected.rs"]
 mod collected;
+#[path = "artifacts/failing.rs"]
+mod failing;
 #[path = "artifacts/hooked.rs"]
 mod hooked;
 #[path = "artifacts/hooks.rs"]

@@ -58,6 +58,7 @@ use trellis_store::Storage;
 use self::{
     news::{News, Teller},
     round::{Came, Record, Round, Rounds},
+    see::Away,
 };
 
 pub use artifacts::{Artifacts, Backend, Options};
@@ -90,7 +91,7 @@ pub struct Seen {
     /// Its file; as it was when the storage is away.
     stored: Stored,
     /// Why the storage does not answer, if it does not.
-    away: Option<String>,
+    away: Option<Away>,
     /// The last round of this process.
     round: Option<Round>,
     /// The stored files, if they have to be looked through.
@@ -242,8 +243,8 @@ impl Reconcile for ExternalSources {
     fn plan(source: &ExternalSource, seen: &Seen) -> Result<Plan<Act>, Refusal> {
         if let Some(away) = &seen.away {
             // Nothing is taken back because nobody can say whether it is there.
-            let message = report::away(seen, away);
-            let waiting = Plan::nothing().again(AWAY);
+            let message = report::away(seen, &away.why);
+            let waiting = Plan::nothing().again(away.again);
             return Ok(waiting.waiting(Reason::StorageOperationFailed.as_str(), message));
         }
         let mut plan = Plan::nothing();
@@ -308,7 +309,7 @@ impl Reconcile for ExternalSources {
         self.storage
             .delete_prefix(&see::folder(&namespace, &name)?)
             .await
-            .map_err(|error| stored(&error))?;
+            .map_err(|error| storage(error.told()))?;
         self.rounds.forget(&namespace, &name);
         self.settings.measured.forget(measured::Of {
             namespace: &namespace,
@@ -328,9 +329,6 @@ fn conditional<S: Serializer>(known: &Option<Known>, to: S) -> Result<S::Ok, S::
     to.serialize_bool(known.is_some())
 }
 
-/// How soon a storage that did not answer is asked again.
-const AWAY: Duration = Duration::from_secs(15);
-
 /// The stored files that go, when they have been looked through.
 fn garbage(seen: &Seen) -> Option<Vec<String>> {
     let files = seen.files.as_ref()?;
@@ -342,12 +340,12 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }
 
-/// Storage failed while something was taken back: it is tried again.
-fn stored(error: &trellis_store::Error) -> Error {
+/// The storage failed: it is asked again.
+fn storage(message: String) -> Error {
     Error::Outside {
         what: "the storage",
         reason: Reason::StorageOperationFailed.as_str(),
-        message: error.told(),
+        message,
     }
 }
 

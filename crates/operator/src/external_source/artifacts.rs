@@ -127,7 +127,7 @@ impl Artifacts {
             let (client, namespaces) = (context.client.clone(), context.namespaces.clone());
             let sweeping = async {
                 tokio::select! {
-                    never = sweep::hourly(&*storage, &client, &namespaces) => match never {},
+                    never = sweep::hourly(|| sweep::sweep(&*storage, &client, &namespaces)) => match never {},
                     () = stop.cancelled() => {}
                 }
             };

@@ -89,6 +89,8 @@ pub(crate) struct Round {
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
     of: Mutex<HashMap<(String, String), Round>>,
+    /// How often in a row the storage did not answer for a source.
+    away: Mutex<HashMap<(String, String), u32>>,
     /// Files that this process has read over before a first round.
     read: Mutex<HashSet<ArtifactPath>>,
 }
@@ -123,6 +125,19 @@ impl Rounds {
         self.reads().insert(path.clone());
     }
 
+    /// The storage did not answer for the source: so often in a row by now.
+    pub(crate) fn away(&self, namespace: &str, name: &str) -> u32 {
+        let mut away = self.aways();
+        let times = away.entry((namespace.to_owned(), name.to_owned())).or_default();
+        *times = times.saturating_add(1);
+        *times
+    }
+
+    /// The storage answered.
+    pub(crate) fn answered(&self, namespace: &str, name: &str) {
+        self.aways().remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
     /// This has been told.
     pub(crate) fn told(&self, namespace: &str, name: &str, news: &News) {
         if let Some(round) = self.lock().get_mut(&(namespace.to_owned(), name.to_owned())) {
@@ -133,8 +148,13 @@ impl Rounds {
     /// The source is gone.
     pub(crate) fn forget(&self, namespace: &str, name: &str) {
         self.lock().remove(&(namespace.to_owned(), name.to_owned()));
+        self.answered(namespace, name);
         self.reads()
             .retain(|path| (path.namespace.as_str(), path.name.as_str()) != (namespace, name));
+    }
+
+    fn aways(&self) -> MutexGuard<'_, HashMap<(String, String), u32>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reads(&self) -> MutexGuard<'_, HashSet<ArtifactPath>> {

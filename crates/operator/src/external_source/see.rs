@@ -12,6 +12,7 @@ use trellis_core::Refusal;
 use trellis_hooks::{Kept, Report};
 use trellis_runtime::{Result, World};
 use trellis_sources::{
+    failure::{Backoff, Chance},
     pipeline::{Pipeline, Stored, Validators},
     retention,
     revision::ArtifactPath,
@@ -24,8 +25,24 @@ use super::{
     order::{self, Order, Secrets},
     production::{self, Known},
     round::Record,
-    unusable,
+    storage, unusable,
 };
+
+/// How soon a storage that does not answer is asked again: later and later, and not by all sources at once.
+const AWAY: Backoff = Backoff {
+    base: Duration::from_secs(15),
+    max: Duration::from_mins(5),
+    jitter: 0.25,
+    attempts: u32::MAX,
+};
+
+/// The storage does not answer.
+pub(super) struct Away {
+    /// Why.
+    pub(super) why: String,
+    /// How soon it is asked again.
+    pub(super) again: Duration,
+}
 
 /// How long what failed while nobody waits for it is left alone.
 pub(super) const LATER: Duration = Duration::from_mins(1);
@@ -58,6 +75,10 @@ impl ExternalSources {
             }),
             None => Stored::Missing,
         };
+        if away.is_none() {
+            self.rounds.answered(&namespace, &name);
+        }
+        let away = away.map(|why| self.away(&namespace, &name, why)).transpose()?;
         let now = Timestamp::now();
         let looks = round
             .as_ref()
@@ -91,6 +112,17 @@ impl ExternalSources {
             base: self.settings.base.clone(),
             now,
         })
+    }
+
+    /// The storage is away. The first time is no news yet: the runtime looks again in a second.
+    fn away(&self, namespace: &str, name: &str, why: String) -> Result<Away> {
+        match self.rounds.away(namespace, name) {
+            0 | 1 => Err(storage(why)),
+            times => Ok(Away {
+                why,
+                again: AWAY.delay(times - 1, Chance::new(fastrand::f64())),
+            }),
+        }
     }
 
     /// What is asked, if all of it may be.

@@ -41,19 +41,18 @@ pub(super) enum Error {
     Storage(#[from] trellis_store::Error),
 }
 
-/// Removes orphans, again and again, as far as it can look.
-pub(super) async fn hourly(storage: &dyn Storage, client: &Client, namespaces: &[String]) -> Infallible {
+/// Sweeps now and every hour, whether or not that succeeds.
+pub(super) async fn hourly<F>(sweep: impl Fn() -> F) -> Infallible
+where
+    F: Future<Output = Result<usize, Error>>,
+{
     loop {
-        once(storage, client, namespaces).await;
+        match sweep().await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed stored files of sources that are no more"),
+            Err(error) => tracing::warn!(%error, "stored files of former sources were not looked for"),
+        }
         tokio::time::sleep(OLD).await;
-    }
-}
-
-async fn once(storage: &dyn Storage, client: &Client, namespaces: &[String]) {
-    match sweep(storage, client, namespaces).await {
-        Ok(0) => {}
-        Ok(removed) => tracing::info!(removed, "removed stored files of sources that are no more"),
-        Err(error) => tracing::warn!(%error, "stored files of former sources were not looked for"),
     }
 }
 
@@ -123,4 +122,25 @@ async fn owners(client: &Client, namespaces: &[String]) -> Result<BTreeSet<(Stri
         }
     }
     Ok(owners)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn orphans_are_looked_for_every_hour_also_after_a_failure() {
+        let sweeps = AtomicU64::new(0);
+        let sweep = || {
+            std::future::ready(match sweeps.fetch_add(1, Ordering::SeqCst) {
+                0 => Err(Error::List(kube::Error::LinesCodecMaxLineLengthExceeded)),
+                _ => Ok(1),
+            })
+        };
+        let end = tokio::time::Instant::now() + 2 * OLD + OLD / 2;
+        assert!(tokio::time::timeout_at(end, hourly(sweep)).await.is_err());
+        assert_eq!(sweeps.load(Ordering::SeqCst), 3);
+    }
 }
