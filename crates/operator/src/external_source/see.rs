@@ -34,6 +34,7 @@ const AWAY: Backoff = Backoff {
     max: Duration::from_mins(5),
     jitter: 0.25,
     attempts: u32::MAX,
+    patience: Duration::ZERO,
 };
 
 /// The storage does not answer.
