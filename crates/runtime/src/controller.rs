@@ -173,6 +173,12 @@ fn object_ref<C: Resource<DynamicType = ()>>(key: &Key) -> ObjectRef<C> {
     }
 }
 
+/// Most acts of one namespace. Where each has its own queue, none can take places of another.
+fn acts_of_one<C: Reconcile>(namespaces: &[String]) -> Option<usize> {
+    let half = usize::from(C::CONCURRENCY / 2).max(1);
+    namespaces.is_empty().then_some(half)
+}
+
 /// Runs `controller` until `stop`, then lets what runs finish.
 pub async fn run<C: Reconcile>(controller: C, context: Context, stop: CancellationToken) {
     let places: Vec<Option<String>> = match context.namespaces.as_slice() {
@@ -190,7 +196,7 @@ pub async fn run<C: Reconcile>(controller: C, context: Context, stop: Cancellati
         queues,
         index: Mutex::default(),
         retries: Arc::default(),
-        running: Arc::default(),
+        running: Arc::new(Running::bounded(acts_of_one::<C>(&context.namespaces))),
         started: AtomicBool::new(false),
     });
     let on_change = {

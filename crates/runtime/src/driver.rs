@@ -22,7 +22,7 @@ use std::{
 };
 
 use kube::{
-    Client, ResourceExt as _,
+    Client, Resource as _, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         controller::Action,
@@ -30,6 +30,7 @@ use kube::{
     },
 };
 use tracing::Instrument as _;
+use trellis_api::Managed as _;
 
 use crate::{
     Class, Error, Reconcile, Reference, Result, World,
@@ -58,6 +59,11 @@ pub(crate) struct Driver<C: Reconcile> {
 /// The controller's own objects in one namespace served, or in all.
 pub(crate) type Own<C> = Store<DeserializeGuard<<C as Reconcile>::Object>>;
 
+/// When an object whose namespace has no place for its act tries again.
+fn soon() -> Duration {
+    Duration::from_millis(fastrand::u64(1000..3000))
+}
+
 impl<C: Reconcile> Driver<C> {
     /// Reconciles one object. Says when to do so again if nothing happens before.
     pub(crate) async fn reconcile(&self, own: &Own<C>, key: &Key) -> Action {
@@ -82,6 +88,10 @@ impl<C: Reconcile> Driver<C> {
         }
         if let Some(left) = self.retries.rests(key, object.resource_version().as_deref()) {
             return Action::requeue(left);
+        }
+        // Before it is looked at, since it may have to wait long.
+        if self.running.is_full(key) && object.meta().deletion_timestamp.is_none() && !object.suspended() {
+            return Action::requeue(soon());
         }
         // No field is called `name`: in a JSON line it would stand beside the span's own.
         let span =

@@ -38,7 +38,7 @@ pub trait Reconcile: Send + Sync + Sized + 'static {
     /// Everything the controller may do, the object itself included; only the runtime's own needs
     /// ([`crate::permission::RUNTIME`]) come on top.
     const NEEDS: &'static [Permission];
-    /// How many objects are worked on at once. More for a controller whose acts wait for others.
+    /// How many objects are worked on at once; acts of one namespace take half of it at most. More for a controller whose acts wait for others.
     const CONCURRENCY: u16 = 16;
     /// Whether a suspended object says so in `Ready`. If not, nothing is written to it but that nothing goes on any more.
     const TELLS_SUSPENSION: bool = true;

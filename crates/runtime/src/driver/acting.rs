@@ -18,13 +18,16 @@ use super::work::Work;
 use crate::{Error, Reconcile, Result, reconcile::Says};
 
 impl<C: Reconcile> Work<'_, C> {
-    /// Acts, and tells meanwhile what the act says of itself. `false`: it was dropped before its end.
+    /// Acts, and tells meanwhile what the act says of itself. `false`: it was dropped before its end, or had no place.
     pub(super) async fn act(&mut self, act: &C::Act) -> Result<bool> {
         let (draft, mut said) = watch::channel(None);
         let events = self.driver.events.clone();
         let says = Says { draft, events };
         let (driver, planned) = (self.driver, Arc::clone(&self.planned));
-        let begun = driver.running.begin(self.key);
+        let Some(begun) = driver.running.begin(self.key) else {
+            self.again = Some(super::soon());
+            return Ok(false);
+        };
         let referred = self.referred().await;
         if self.is_overtaken(&referred).await? {
             return Ok(false);

@@ -1,6 +1,7 @@
-//! The acts that go on now, so that what changes meanwhile is noticed at once.
+//! The acts that go on now, so that what changes meanwhile is noticed at once, and no namespace has all the places.
 //!
-//! Invariant: a disturbance after an act began is never lost; one of an object without an act costs nothing.
+//! Invariants: a disturbance after an act began is never lost; one of an object without an act costs nothing; a namespace
+//! never has more acts than it may.
 
 use std::{
     collections::HashMap,
@@ -15,6 +16,8 @@ use crate::index::Key;
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     of: Mutex<HashMap<Key, Arc<Notify>>>,
+    /// Most acts of one namespace; none: no bound.
+    most: Option<usize>,
 }
 
 /// An act that goes on until this is dropped.
@@ -25,15 +28,37 @@ pub(super) struct Begun<'a> {
 }
 
 impl Running {
-    /// An act of this object begins.
-    pub(super) fn begin<'a>(&'a self, key: &'a Key) -> Begun<'a> {
+    /// With so many acts of one namespace at most.
+    pub(crate) fn bounded(most: Option<usize>) -> Self {
+        Self {
+            most,
+            ..Self::default()
+        }
+    }
+
+    /// An act of this object begins; none when its namespace has no place left.
+    pub(super) fn begin<'a>(&'a self, key: &'a Key) -> Option<Begun<'a>> {
         let notify = Arc::new(Notify::new());
-        self.lock().insert(key.clone(), Arc::clone(&notify));
-        Begun {
+        let mut acts = self.lock();
+        if self.fills(&acts, key) {
+            return None;
+        }
+        acts.insert(key.clone(), Arc::clone(&notify));
+        Some(Begun {
             running: self,
             key,
             notify,
-        }
+        })
+    }
+
+    /// Whether the object's namespace has no place left.
+    pub(super) fn is_full(&self, key: &Key) -> bool {
+        self.fills(&self.lock(), key)
+    }
+
+    fn fills(&self, acts: &HashMap<Key, Arc<Notify>>, key: &Key) -> bool {
+        let same = || acts.keys().filter(|other| other.namespace == key.namespace).count();
+        self.most.is_some_and(|most| same() >= most)
     }
 
     /// The object, or one that it refers to, is another than it was.
@@ -58,5 +83,40 @@ impl Begun<'_> {
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         self.running.lock().remove(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(namespace: &str, name: &str) -> Key {
+        Key {
+            namespace: Some(namespace.to_owned()),
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn no_namespace_takes_the_places_of_another() {
+        let running = Running::bounded(Some(2));
+        let (a, b, c, other) = (key("a", "a"), key("a", "b"), key("a", "c"), key("b", "a"));
+        let first = running.begin(&a).unwrap();
+        let _second = running.begin(&b).unwrap();
+        assert!(running.begin(&c).is_none() && running.is_full(&c));
+        assert!(!running.is_full(&other));
+        let _third = running.begin(&other).unwrap();
+        drop(first);
+        assert!(running.begin(&c).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_disturbance_before_it_is_waited_for_is_not_lost() {
+        let running = Running::default();
+        let a = key("a", "a");
+        running.disturb(&a);
+        let begun = running.begin(&a).unwrap();
+        running.disturb(&a);
+        begun.disturbed().await;
     }
 }

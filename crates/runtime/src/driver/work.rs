@@ -187,9 +187,9 @@ impl<'a, C: Reconcile> Work<'a, C> {
             return Err(error);
         }
         for act in &plan.acts {
+            self.again = Some(Duration::ZERO);
             let ended = self.act(act).await?;
             self.acted = true;
-            self.again = Some(Duration::ZERO);
             if !ended {
                 return Ok(None);
             }
