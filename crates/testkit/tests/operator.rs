@@ -61,7 +61,7 @@ async fn an_operator_is_started_heard_and_stopped() {
     operator.ready().await;
     assert_eq!(operator.get("/metrics").await.unwrap(), (200, "ok".to_owned()));
     let said = operator.log().unwrap();
-    let expected = "operator --identity a --listen 127.0.0.1:0 --log json --lease-namespace sys --lease-name l --lease-duration 2s /kube config\n";
+    let expected = "operator --identity a --listen 127.0.0.1:0 --log json --storage-backend memory --storage-addr 127.0.0.1:0 --lease-namespace sys --lease-name l --lease-duration 2s /kube config\n";
     assert!(said.starts_with(expected), "{said}");
     assert!((100_000..100_000_000).contains(&operator.memory().unwrap()));
     assert_eq!(operator.stop(Signal::Term).await.code(), Some(3));
