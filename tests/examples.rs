@@ -60,14 +60,14 @@ struct Example {
 }
 
 impl Example {
-    /// Those that need something, in the order of their names.
+    /// Those that need Linkerd, in the order of their names. What needs Flux is shown by `dev up --with flux`.
     fn needy() -> Vec<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         let examples = sorted(&root).iter().flat_map(|group| sorted(group)).collect::<Vec<_>>();
         let needy = examples.iter().filter(|folder| {
             let about: About =
                 serde_saphyr::from_str(&fs::read_to_string(folder.join("example.yaml")).unwrap()).unwrap();
-            !about.needs.is_empty()
+            about.needs.iter().any(|need| need == "linkerd")
         });
         needy.map(|folder| Self::read(folder)).collect()
     }
