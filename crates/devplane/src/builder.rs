@@ -30,9 +30,9 @@ const GIB: u64 = 1 << 30;
 const PEERS_LIMIT: u64 = 2 * GIB;
 /// How much Go's build cache may take, in bytes, unless told otherwise: what was used last stays, which is what peers that
 /// are built one after another share.
-const GO_LIMIT: u64 = 3 * GIB;
-/// How much Go's module cache may take: the modules of every peer that is built today are 4.5 GiB.
-const MODULES_LIMIT: u64 = 5 * GIB;
+const GO_LIMIT: u64 = 2 * GIB;
+/// How much Go's module cache may take: the modules of the peers that CI builds are 4.1 GiB; with MinIO's they are fetched anew.
+const MODULES_LIMIT: u64 = 9 * GIB / 2;
 /// How often progress looks at what the compiler is doing.
 const STEP: Duration = Duration::from_millis(300);
 
@@ -178,7 +178,7 @@ impl Builder {
         self
     }
 
-    /// How much Go's build cache may take, in bytes; default 3 GiB. Enforced after each build.
+    /// How much Go's build cache may take, in bytes; default 2 GiB. Enforced after each build.
     #[must_use]
     pub fn go_limit(mut self, bytes: u64) -> Self {
         self.go_limit = bytes;
