@@ -31,7 +31,8 @@ const PEERS_LIMIT: u64 = 2 * GIB;
 /// How much Go's build cache may take, in bytes, unless told otherwise: what was used last stays, which is what peers that
 /// are built one after another share.
 const GO_LIMIT: u64 = 2 * GIB;
-/// How much Go's module cache may take: the modules of the peers that CI builds are 4.1 GiB; with MinIO's they are fetched anew.
+/// How much Go's module cache may take: the modules of the peers that CI builds are 4.1 GiB; with those of further peers they are
+/// fetched anew.
 const MODULES_LIMIT: u64 = 9 * GIB / 2;
 /// How often progress looks at what the compiler is doing.
 const STEP: Duration = Duration::from_millis(300);
