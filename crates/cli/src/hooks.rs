@@ -12,11 +12,17 @@ mod lint;
 mod rules;
 
 use std::{
-    collections::BTreeMap, ffi::OsString, fs, io::Read as _, path::PathBuf, process::ExitCode, sync::LazyLock,
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::LazyLock,
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use trellis_hooks::{Limits, Listen, Network, Settings, Sidecar, Token, check_passed, parse_duration};
 use trellis_runtime::{shutdown, telemetry};
 
@@ -230,11 +236,15 @@ impl RunLimits {
 }
 
 /// The token in a file. What is in the file is in no message.
-fn token(file: &PathBuf) -> anyhow::Result<Token> {
+pub(crate) fn token(file: &Path) -> anyhow::Result<Token> {
     let mut text = String::new();
-    fs::File::open(file)
-        .and_then(|opened| opened.take(TOKEN_LIMIT).read_to_string(&mut text))
-        .with_context(|| format!("cannot read {}", file.display()))?;
+    let read = fs::File::open(file).and_then(|opened| opened.take(TOKEN_LIMIT + 1).read_to_string(&mut text));
+    let read = read.with_context(|| format!("cannot read {}", file.display()))?;
+    ensure!(
+        u64::try_from(read).is_ok_and(|read| read <= TOKEN_LIMIT),
+        "{} is no file with a token: it has more than {TOKEN_LIMIT} bytes",
+        file.display()
+    );
     Token::new(&text).with_context(|| format!("{} holds no token", file.display()))
 }
 

@@ -269,15 +269,7 @@ fn changes(client: &Client, object: &DynamicObject) -> Changes {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn object(status: &Value) -> DynamicObject {
-        serde_json::from_value(json!({
-            "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
-            "metadata": { "name": "web", "namespace": "ns", "generation": 2 }, "status": status,
-        }))
-        .unwrap()
-    }
+    use super::{super::line::tests::object, *};
 
     #[test]
     fn what_says_ready_is_told_by_its_group() {

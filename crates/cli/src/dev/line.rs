@@ -66,12 +66,13 @@ pub(crate) fn line(example: &str, object: &DynamicObject, asked: &str) -> Line {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn object(status: &Value) -> DynamicObject {
+    /// A policy with this status.
+    pub(in crate::dev) fn object(status: &Value) -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "resilience.trellis.dev/v1alpha1", "kind": "ResiliencePolicy",
             "metadata": { "name": "web", "namespace": "ns", "generation": 2 }, "status": status,

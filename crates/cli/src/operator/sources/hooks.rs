@@ -1,13 +1,10 @@
 //! Who runs the hooks of sources.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
-use trellis_hooks::{Client, Endpoint, Token};
+use anyhow::ensure;
+use trellis_hooks::{Client, Endpoint};
 use trellis_operator::external_source::HooksSettings;
-
-/// Largest file with a token, in bytes.
-const TOKEN_LIMIT: u64 = 4096;
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "External sources: hooks")]
@@ -51,18 +48,7 @@ pub(super) struct Hooks {
 impl Hooks {
     pub(super) fn settings(self) -> anyhow::Result<Option<HooksSettings>> {
         let Some(endpoint) = self.endpoint else { return Ok(None) };
-        let token = self.token_file.map(|file| {
-            let size = fs::metadata(&file)
-                .with_context(|| format!("cannot read {}", file.display()))?
-                .len();
-            ensure!(
-                size <= TOKEN_LIMIT,
-                "{} is no file with a token: it has {size} bytes",
-                file.display()
-            );
-            let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            Token::new(&text).with_context(|| format!("{} has no token", file.display()))
-        });
+        let token = self.token_file.as_deref().map(crate::hooks::token);
         ensure!(self.at_once > 0, "--hooks-at-once is 1 or more");
         let client = Client::new(Endpoint::parse(&endpoint, token.transpose()?)?);
         let mut settings = HooksSettings::open(client, self.whitelist)?;
