@@ -1,23 +1,17 @@
 //! `Crowd`: many policies, each for a Service of its own, from their creation to `Ready`.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::Service;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::{
-        wait::{await_condition, conditions::is_deleted},
-        watcher,
-    },
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::wait::{await_condition, conditions::is_deleted},
 };
 use serde_json::json;
 use trellis_api::ResiliencePolicy;
-use trellis_benches::{CONCURRENCY, Error, replay::Replay, site::Site};
+use trellis_benches::{CONCURRENCY, Error, replay::Replay, site::Site, throng};
 use trellis_testkit::{
     calls,
     fixtures::{policy, service},
@@ -166,49 +160,12 @@ impl Crowd {
 
     /// The time from the first creation until a watch has shown that all are Ready.
     async fn timed(&self, work: impl Future<Output = Result<(), Error>>) -> Result<Duration, Error> {
-        let mut watch = watcher(self.policies(), watcher::Config::default()).boxed();
-        while !matches!(watch.try_next().await?, Some(watcher::Event::InitDone)) {}
-        let began = Instant::now();
-        let all_ready = async {
-            let mut ready = BTreeSet::new();
-            while ready.len() < self.services.len() {
-                if let Some(watcher::Event::Apply(policy)) = watch.try_next().await?
-                    && is_ready(&policy)
-                {
-                    ready.insert(policy.name_any());
-                }
-            }
-            Ok::<_, Error>(began.elapsed())
-        };
-        let done = tokio::time::timeout(PATIENCE, futures::future::try_join(work, all_ready)).await;
-        match done {
-            Ok(done) => Ok(done?.1),
-            Err(_) => Err(format!("not every policy was Ready within {PATIENCE:?}").into()),
-        }
+        throng::until_ready(self.policies(), self.services.len(), is_ready, work, PATIENCE).await
     }
 
     /// Deletes everything; the operator lets the policies go.
     pub(crate) async fn delete(self) -> Result<(), Error> {
-        let policies = self.policies();
-        let _ = policies
-            .delete_collection(&DeleteParams::default(), &ListParams::default())
-            .await?;
-        tokio::time::timeout(PATIENCE, async {
-            while !policies
-                .list_metadata(&ListParams::default().limit(1))
-                .await?
-                .items
-                .is_empty()
-            {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            let namespaces: Api<Namespace> = Api::all(self.client.clone());
-            let gone = namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
-            let uid = gone.left().and_then(|namespace| namespace.uid()).unwrap_or_default();
-            await_condition(namespaces, &self.namespace, is_deleted(&uid)).await?;
-            Ok(())
-        })
-        .await?
+        throng::until_gone(&self.policies(), &self.client, &self.namespace, PATIENCE).await
     }
 
     /// The same without an operator.

@@ -1,20 +1,13 @@
 //! `Crowd`: many sources, from their creation to Ready. The limit is a bare client that asks upstream once for each and
 //! sends what the operator sends.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::{
-        wait::{await_condition, conditions::is_deleted},
-        watcher,
-    },
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::wait::{await_condition, conditions::is_deleted},
 };
 use serde_json::json;
 use trellis_api::ExternalSource;
@@ -23,6 +16,7 @@ use trellis_benches::{
     figures::{Figure, median},
     replay::Replay,
     site::Site,
+    throng,
 };
 use trellis_testkit::calls;
 
@@ -190,49 +184,12 @@ impl Crowd {
 
     /// The time from the first creation until a watch has shown that all are Ready.
     async fn timed(&self, work: impl Future<Output = Result<(), Error>>) -> Result<Duration, Error> {
-        let mut watch = watcher(self.sources(), watcher::Config::default()).boxed();
-        while !matches!(watch.try_next().await?, Some(watcher::Event::InitDone)) {}
-        let began = Instant::now();
-        let all_ready = async {
-            let mut ready = BTreeSet::new();
-            while ready.len() < self.size {
-                if let Some(watcher::Event::Apply(source)) = watch.try_next().await?
-                    && is_ready(&source)
-                {
-                    ready.insert(source.name_any());
-                }
-            }
-            Ok::<_, Error>(began.elapsed())
-        };
-        let done = tokio::time::timeout(PATIENCE, futures::future::try_join(work, all_ready)).await;
-        match done {
-            Ok(done) => Ok(done?.1),
-            Err(_) => Err(format!("not every source was Ready within {PATIENCE:?}").into()),
-        }
+        throng::until_ready(self.sources(), self.size, is_ready, work, PATIENCE).await
     }
 
     /// Deletes everything; the operator lets the sources go.
     pub(crate) async fn delete(self) -> Result<(), Error> {
-        let sources = self.sources();
-        let _ = sources
-            .delete_collection(&DeleteParams::default(), &ListParams::default())
-            .await?;
-        tokio::time::timeout(PATIENCE, async {
-            while !sources
-                .list_metadata(&ListParams::default().limit(1))
-                .await?
-                .items
-                .is_empty()
-            {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            let namespaces: Api<Namespace> = Api::all(self.client.clone());
-            let gone = namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
-            let uid = gone.left().and_then(|namespace| namespace.uid()).unwrap_or_default();
-            await_condition(namespaces, &self.namespace, is_deleted(&uid)).await?;
-            Ok(())
-        })
-        .await?
+        throng::until_gone(&self.sources(), &self.client, &self.namespace, PATIENCE).await
     }
 
     /// The same without an operator.

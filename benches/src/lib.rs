@@ -12,6 +12,7 @@ pub mod counters;
 pub mod figures;
 pub mod replay;
 pub mod site;
+pub mod throng;
 
 /// Any error of a benchmark.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
